@@ -1,0 +1,23 @@
+"""The command line of the experiments; each lives in a module of its own."""
+
+import argparse
+
+from skcoteach.benchmarks import demo, digits
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the experiment named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m skcoteach.benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="EXPERIMENT")
+    for experiment in (demo, digits):
+        name = experiment.__name__.rpartition(".")[2]
+        summary = (experiment.__doc__ or "").partition("\n")[0]
+        command = commands.add_parser(name, help=summary, description=experiment.__doc__)
+        experiment.add_arguments(command)
+        command.set_defaults(run=experiment.run)
+    options = parser.parse_args(arguments)
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()

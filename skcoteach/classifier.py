@@ -1,0 +1,446 @@
+"""The scikit-learn contract: parameters, fitted attributes, tags, and the order in which ``fit`` tells the method.
+
+Validation is in ``validation``, the networks are made in ``peers`` and trained in ``training``.
+"""
+
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from skcoteach._sklearn import Interval, InvalidParameterError, StrOptions, check_same_namespace
+from skcoteach.pickling import for_cpu, for_here
+from skcoteach.run import Run
+from skcoteach.training import log_mean_probabilities, mean_probabilities, predict
+from skcoteach.validation import check_form, check_X, is_items, to_host, to_namespace_of
+
+PREFIXES = ("module__", "module2__", "optimizer__")
+
+
+class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+    """Classifier for data whose labels are partly wrong: two networks that teach each other.
+
+    Both networks see the same mini-batches. Each ranks the examples of a batch by its own loss and hands those with
+    small loss to its peer, which learns from these alone: wrong labels are learnt late, so they are the ones left out.
+    The share that is left out rises over the first epochs to ``forget_rate``. Predictions are the mean of both
+    networks' probabilities.
+
+    Parameters
+    ----------
+    module : None, nn.Module class, callable or nn.Module instance, default=None
+        What makes a network. Its ``forward`` returns raw logits of shape (n, n_classes), for two classes also.
+
+        - None: :class:`~skcoteach.networks.MLP` for 2-D X, :class:`~skcoteach.networks.SmallCNN` for 4-D X.
+        - A class or any callable: called once per network with ``module__*`` and with those of ``n_features``,
+          ``n_channels`` and ``n_classes`` that its signature names; explicit values win.
+        - An instance: its weights are where the first network starts. It is copied, never changed. ``module2`` must
+          then be an instance too.
+    module2 : None, nn.Module class, callable or nn.Module instance, default=None
+        The peer, where it is not made like the first: called with ``module2__*``. None: ``module``, called with
+        ``module__*`` overridden by ``module2__*``.
+    forget_rate : float in [0, 1), default=0.2
+        The final share of a batch that is not learnt from: about the share of wrong labels. With 0 both networks learn
+        from everything, as plain networks do.
+    num_gradual : int, default=None
+        Epochs of warm-up in which the forget rate rises linearly from 0. None: 10, or ``epochs`` if that is less.
+    exponent : float, default=1.0
+        The warm-up rises to ``forget_rate ** exponent``.
+    class_floor : float in [0, 1], default=0.5
+        Part of its fair share that each given class keeps in a batch even if all its losses are large, so that a class
+        that is learnt late does not starve. Applies to classes with at least 8 examples' worth of weight in the batch.
+        0: the batch is ranked as a whole, as in the paper.
+    epochs : int, default=100
+        Passes over the data.
+    batch_size : int, default=128
+        Examples of a mini-batch. A last batch of fewer than 16 is skipped unless it is the only one.
+    num_iter_per_epoch : int, default=None
+        At most this many mini-batches an epoch. None: all.
+    optimizer : Optimizer class or callable, default=torch.optim.Adam
+        Called once per network as ``optimizer(parameters, lr=lr, **optimizer__*)``.
+    lr : float, default=1e-3
+        Learning rate.
+    epoch_decay_start : int, default=None
+        Epoch from which on ``lr`` falls linearly to zero. None: 80/250 of ``epochs``.
+    class_weight : None, "balanced" or dict of class to weight, default=None
+        Multiplies ``sample_weight``; "balanced" is of the weighted counts.
+    augment : callable, default=None
+        Called with a whole training batch on the device, returns what both networks see instead.
+    device : "auto", str, int or torch.device, default="auto"
+        "auto": the device of X where that is an accelerator, else an accelerator if torch reports one that supports
+        the precision, else the CPU.
+    precision : {"float32", "float64"}, default="float32"
+        Of the networks and their inputs.
+    random_state : int, RandomState instance or None, default=None
+        Determines initial weights, order of the examples, dropout and augmentation. An int gives the same bits again
+        on the same machine with the same versions and number of threads. None draws from the operating system.
+    verbose : int, default=0
+        0: silent; 1: about ten lines a fit; 2: a line an epoch.
+    **module__kwargs
+        Parameters with a prefix: ``module__*`` and ``module2__*`` go to the modules, ``optimizer__*`` to the optimizer.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes, sorted.
+    n_features_in_ : int
+        Size of the second axis of X.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where X was a data frame with string column names.
+    modules_ : tuple of two nn.Module
+        The networks, in eval mode.
+    forget_rate_ : float
+        The final forget rate.
+    forget_rate_schedule_ : ndarray of shape (epochs,), float64
+        Forget rate of every epoch.
+    n_iter_ : int
+        Epochs that were run.
+    history_ : list of dict
+        One entry an epoch: ``epoch`` (from 0), ``lr``, ``forget_rate``, ``loss`` and ``accuracy`` (a pair each: mean
+        objective of the steps and weighted accuracy on the given labels, of either network during training),
+        ``agreement`` (weighted share of examples on which the networks agree), ``duration`` in seconds.
+    kept_frequency_ : ndarray of shape (n_samples,), float64
+        How much of each example the networks kept: the mean, over both networks and over the epochs from the end of the
+        warm-up in which it was in a batch, of the share of its weight that was kept. Low is suspicious. An example
+        never seen gets the mean of its given class. Not there after ``partial_fit``.
+
+    References
+    ----------
+    Han, Yao, Yu, Niu, Xu, Hu, Tsang, Sugiyama: "Co-teaching: Robust training of deep neural networks with extremely
+    noisy labels", NeurIPS 2018 (arXiv:1804.06872).
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from skcoteach import CoTeachingClassifier
+    >>> X, y = make_blobs(n_samples=300, centers=3, random_state=0)
+    >>> given = y.copy()
+    >>> given[::4] = (given[::4] + 1) % 3  # every fourth label is wrong
+    >>> clf = CoTeachingClassifier(forget_rate=0.25, epochs=40, random_state=0).fit(X, given)
+    >>> clf.predict_proba(X[:2]).shape
+    (2, 3)
+    >>> bool(clf.score(X, y) > 0.9)
+    True
+    >>> bool(clf.kept_frequency_[::4].mean() < clf.kept_frequency_[1::4].mean())
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "module": [callable, None],
+        "module2": [callable, None],
+        "forget_rate": [Interval(Real, 0, 1, closed="left")],
+        "num_gradual": [Interval(Integral, 0, None, closed="left"), None],
+        "exponent": [Interval(Real, 0, None, closed="neither")],
+        "class_floor": [Interval(Real, 0, 1, closed="both")],
+        "epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "num_iter_per_epoch": [Interval(Integral, 1, None, closed="left"), None],
+        "optimizer": [callable],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "epoch_decay_start": [Interval(Integral, 0, None, closed="left"), None],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "augment": [callable, None],
+        "device": [str, Interval(Integral, 0, None, closed="left"), torch.device],
+        "precision": [StrOptions({"float32", "float64"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        module=None,
+        module2=None,
+        *,
+        forget_rate=0.2,
+        num_gradual=None,
+        exponent=1.0,
+        class_floor=0.5,
+        epochs=100,
+        batch_size=128,
+        num_iter_per_epoch=None,
+        optimizer=torch.optim.Adam,
+        lr=1e-3,
+        epoch_decay_start=None,
+        class_weight=None,
+        augment=None,
+        device="auto",
+        precision="float32",
+        random_state=None,
+        verbose=0,
+        **module__kwargs,
+    ):
+        self.module = module
+        self.module2 = module2
+        self.forget_rate = forget_rate
+        self.num_gradual = num_gradual
+        self.exponent = exponent
+        self.class_floor = class_floor
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.num_iter_per_epoch = num_iter_per_epoch
+        self.optimizer = optimizer
+        self.lr = lr
+        self.epoch_decay_start = epoch_decay_start
+        self.class_weight = class_weight
+        self.augment = augment
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+        for name in module__kwargs:
+            if not _is_prefixed(name):
+                raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}")
+        vars(self).update(module__kwargs)
+
+    def get_params(self, deep=True):
+        """Parameters of this estimator, those with a prefix included.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Also those of parameters that are estimators themselves.
+
+        Returns
+        -------
+        dict
+            Names mapped to values.
+        """
+        return super().get_params(deep=deep) | {name: value for name, value in vars(self).items() if _is_prefixed(name)}
+
+    def set_params(self, **params):
+        """Set parameters of this estimator, those with a prefix included.
+
+        Parameters
+        ----------
+        **params : dict
+            Names mapped to values.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown. Then nothing is changed.
+        """
+        unknown = [name for name in params if not _is_prefixed(name) and name not in self._get_param_names()]
+        if unknown:
+            raise ValueError(
+                f"Invalid parameter {unknown[0]!r} for estimator {self}. Valid parameters are: "
+                f"{self._get_param_names()!r}, and names that start with {', '.join(PREFIXES)}."
+            )
+        vars(self).update(params)
+        return self
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = True
+        tags.input_tags.sparse = True
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def __sklearn_is_fitted__(self):
+        return "modules_" in vars(self)
+
+    @with_callbacks
+    def fit(self, X, y, sample_weight=None):
+        """Train two fresh networks on X and the given labels.
+
+        Parameters
+        ----------
+        X : array-like, tensor, data frame, sparse matrix, Dataset or list of items, of shape (n_samples, ...)
+            Training inputs with at least two axes. The items of a Dataset are x, or a tuple whose first element is x;
+            a label in it is not looked at.
+        y : array-like or tensor of shape (n_samples,)
+            Given labels: numbers, strings, objects or bools.
+        sample_weight : array-like or tensor of shape (n_samples,), default=None
+            Weight 2 counts as the example twice, weight 0 as its absence.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If parameters or data cannot be used. An earlier fit is then left as it was.
+        """
+        self._validate_params()
+        run = Run.start(self, X, y, sample_weight)
+        context = self._init_callback_context(max_subtasks=self.epochs)
+        told: dict[str, Any] = {
+            "X": X,
+            "y": y,
+            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
+        }
+        context.call_on_fit_task_begin(estimator=self, **told)
+        stop = False
+        try:
+            while run.epoch < self.epochs and not stop:
+                task = context.subcontext(task_name="epoch")
+                task.call_on_fit_task_begin(estimator=self, **told)
+                run.run_epoch()
+                self._report(run.history[-1])
+                stop = task.call_on_fit_task_end(
+                    estimator=self, **told, reconstruction_attributes=lambda: run.fitted(copy_networks=True)
+                )
+        except KeyboardInterrupt:
+            if run.epoch > 0:
+                run.undo_unfinished_epoch()
+                self._assign(run.fitted())
+            raise
+        context.call_on_fit_task_end(
+            estimator=self, **told, reconstruction_attributes=lambda: run.fitted(copy_networks=True)
+        )
+        return self._assign(run.fitted())
+
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train for one more epoch, over X, at position ``n_iter_`` of the schedules.
+
+        The networks and the state of the optimizers go on from the last call, or from ``fit``. Beyond the last epoch of
+        the schedules their last values hold.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`.
+        classes : array-like of shape (n_classes,), default=None
+            All classes that will ever occur; needed at the first call.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If parameters or data cannot be used. The earlier state is then left as it was.
+        """
+        self._validate_params()
+        if self.class_weight == "balanced":
+            raise InvalidParameterError(
+                'class_weight="balanced" needs all of y at once, which partial_fit does not see. Compute the weights '
+                "with sklearn.utils.compute_class_weight and pass them as a dict."
+            )
+        if self.__sklearn_is_fitted__():
+            run = Run.resume(self, X, y, sample_weight, classes)
+        elif classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit: all that will ever occur.")
+        else:
+            run = Run.start(self, X, y, sample_weight, classes)
+        run.run_epoch()
+        self._report(run.history[-1])
+        return self._assign(run.fitted(per_example=False))
+
+    def _assign(self, fitted: dict) -> "CoTeachingClassifier":
+        """Replace all fitted attributes at once."""
+        for name in [name for name in vars(self) if name.endswith("_") and not _is_prefixed(name)]:
+            delattr(self, name)
+        vars(self).update(fitted)
+        return self
+
+    def _report(self, record: dict) -> None:
+        epoch = record["epoch"] + 1
+        if self.verbose > 1 or (self.verbose and (epoch % math.ceil(self.epochs / 10) == 0 or epoch == self.epochs)):
+            print(
+                f"[CoTeachingClassifier] epoch {epoch}/{self.epochs}  lr {record['lr']:.2g}  "
+                f"forget rate {record['forget_rate']:.2f}  loss {record['loss'][0]:.4f} {record['loss'][1]:.4f}  "
+                f"accuracy {record['accuracy'][0]:.4f} {record['accuracy'][1]:.4f}  "
+                f"agreement {record['agreement']:.4f}  {record['duration']:.2f} s"
+            )
+
+    def predict(self, X):
+        """The class with the highest probability.
+
+        Parameters
+        ----------
+        X : array-like, tensor, data frame, sparse matrix, Dataset or list of items, of shape (n_samples, ...)
+            Inputs of the form of those of ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Of the dtype of ``classes_``. With array API dispatch, an array of the library and on the device of X.
+        """
+        codes = self._predict(X, "predict", mean_probabilities).argmax(1)
+        if isinstance(self.classes_, np.ndarray):
+            return self.classes_[codes.cpu().numpy()]
+        return to_namespace_of(self._state.classes[codes.cpu().numpy()], X)
+
+    def predict_proba(self, X):
+        """Mean of both networks' probabilities.
+
+        Parameters
+        ----------
+        X : array-like, tensor, data frame, sparse matrix, Dataset or list of items, of shape (n_samples, ...)
+            Inputs of the form of those of ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+            Rows sum to one. With array API dispatch, an array of the library and on the device of X.
+        """
+        return to_namespace_of(self._predict(X, "predict_proba", mean_probabilities), X)
+
+    def predict_log_proba(self, X):
+        """Logarithm of :meth:`predict_proba`, without loss of precision for small probabilities.
+
+        Parameters
+        ----------
+        X : array-like, tensor, data frame, sparse matrix, Dataset or list of items, of shape (n_samples, ...)
+            Inputs of the form of those of ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float64
+        """
+        return to_namespace_of(self._predict(X, "predict_log_proba", log_mean_probabilities), X)
+
+    def score(self, X, y, sample_weight=None):
+        """Accuracy of :meth:`predict` on X against y.
+
+        Parameters
+        ----------
+        X : array-like, tensor, data frame, sparse matrix, Dataset or list of items, of shape (n_samples, ...)
+        y : array-like or tensor of shape (n_samples,)
+        sample_weight : array-like or tensor of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        return accuracy_score(to_host(y), to_host(self.predict(X)), sample_weight=to_host(sample_weight))
+
+    def _predict(self, X, method: str, combine: Callable[[Tensor], Tensor]) -> Tensor:
+        """Both networks' logits on X, combined, (n_samples, n_classes) on the device of the networks."""
+        check_is_fitted(self)
+        if not is_items(X):
+            check_same_namespace(X, self, attribute="forget_rate_schedule_", method=method)
+        rows = check_X(self, X, reset=False)
+        check_form(rows, self._state, type(self).__name__)
+        parameter = next(self.modules_[0].parameters())
+        rows.place(parameter.device, parameter.dtype, indices=self._state.indices)
+        return predict(self.modules_, rows, combine)
+
+    def __copy__(self):
+        shallow = type(self).__new__(type(self))
+        vars(shallow).update(vars(self))
+        return shallow
+
+    def __getstate__(self):
+        return for_cpu(dict(super().__getstate__()))
+
+    def __setstate__(self, state):
+        super().__setstate__(for_here(state))
+
+
+def _is_prefixed(name: str) -> bool:
+    return any(name.startswith(prefix) and name != prefix for prefix in PREFIXES)

@@ -1,0 +1,217 @@
+"""Making the two networks from what the user gave: nothing, a class, a callable or an instance.
+
+Every way in which two networks cannot teach each other (shared or equal weights, a wrong output shape, nothing to
+train) is refused here, before the training starts. The networks themselves are in ``networks``.
+"""
+
+import copy
+import inspect
+import os
+import traceback
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from skcoteach._sklearn import InvalidParameterError
+from skcoteach.batches import Rows
+from skcoteach.networks import MLP, SmallCNN
+from skcoteach.training import TrainingData, random_state
+
+
+def make_networks(
+    module: nn.Module | Callable | None,
+    module2: nn.Module | Callable | None,
+    module_kwargs: dict,
+    module2_kwargs: dict,
+    *,
+    item_shape: tuple[int, ...],
+    n_classes: int,
+) -> tuple[nn.Module, nn.Module]:
+    """The two networks, on the CPU, in the precision in which they were made.
+
+    Parameters
+    ----------
+    module, module2 : nn.Module, callable or None
+        As in :class:`skcoteach.CoTeachingClassifier`.
+    module_kwargs, module2_kwargs : dict
+        What the user gave as ``module__*`` and ``module2__*``, without the prefixes.
+    item_shape : tuple of int
+        Shape of one example.
+    n_classes : int
+
+    Raises
+    ------
+    InvalidParameterError
+        If the combination is impossible or a name is not taken by the module.
+    """
+    if isinstance(module, nn.Module) and not isinstance(module2, nn.Module):
+        raise InvalidParameterError(
+            f"module is an instance of {type(module).__name__}, so module2 must be an instance too, with weights of its "
+            f"own; got module2={module2!r}. Or give the class: module={type(module).__name__}."
+        )
+    sizes = {"n_classes": n_classes, "n_features": torch.Size(item_shape).numel()}
+    if len(item_shape) == 3:
+        sizes["n_channels"] = item_shape[0]
+    default = None if module is not None else _default_module(item_shape)
+    first = _make(module or default, "module", module_kwargs, sizes)
+    if module2 is None:
+        names = {name: "module2" for name in module2_kwargs}
+        second = _make(module or default, "module", module_kwargs | module2_kwargs, sizes, names)
+    else:
+        second = _make(module2, "module2", module2_kwargs, sizes)
+    return first, second
+
+
+def _default_module(item_shape: tuple[int, ...]) -> type[nn.Module]:
+    if len(item_shape) == 1:
+        return MLP
+    if len(item_shape) == 3:
+        return SmallCNN
+    raise InvalidParameterError(
+        "module=None makes a network for X of shape (n_samples, n_features) or (n_samples, n_channels, height, width); "
+        f"X has {len(item_shape) + 1} axes, its items have shape {item_shape}. Give images without a channel axis one "
+        "(X[:, None]), or give a module."
+    )
+
+
+def _make(
+    module: nn.Module | Callable, parameter: str, given: dict, sizes: dict, names: dict[str, str] | None = None
+) -> nn.Module:
+    """Call ``module`` with what was given and with those of ``sizes`` that it names; copy it if it is an instance."""
+    prefixes = {name: parameter for name in given} | (names or {})
+    if isinstance(module, nn.Module):
+        if given:
+            raise InvalidParameterError(
+                f"{_listed(given, prefixes)} cannot be passed on: {parameter} is an instance of "
+                f"{type(module).__name__}, which is made already."
+            )
+        return copy.deepcopy(module)
+
+    name = getattr(module, "__name__", repr(module))
+    check_takes(module, given, prefixes, name)
+    accepted = _accepted(module)
+    arguments = {size: value for size, value in sizes.items() if size in accepted} | given
+    missing = [each for each, has_default in accepted.items() if not has_default and each not in arguments]
+    if missing:
+        raise InvalidParameterError(
+            f"{name} needs {', '.join(missing)}: give {', '.join(f'{parameter}__{each}' for each in missing)}."
+        )
+    network = module(**arguments)
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"{parameter}={name} made a {type(network).__name__}; a torch.nn.Module is expected.")
+    return network
+
+
+def _signature(made_by: Callable) -> inspect.Signature | None:
+    try:
+        return inspect.signature(made_by)
+    except (TypeError, ValueError):  # a few built-in callables have none
+        return None
+
+
+def _accepted(made_by: Callable) -> dict[str, bool]:
+    """Names that a callable takes as keywords, and whether each has a default."""
+    signature = _signature(made_by)
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = signature.parameters.values() if signature else ()
+    return {p.name: p.default is not p.empty for p in parameters if p.kind in kinds}
+
+
+def check_takes(made_by: Callable, given: dict, prefixes: dict[str, str], name: str) -> None:
+    """Refuse prefixed names that a module or optimizer does not take.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming the parameters as the user wrote them.
+    """
+    signature = _signature(made_by)
+    if signature is None or any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        return
+    accepted = _accepted(made_by)
+    unknown = [each for each in given if each not in accepted]
+    if unknown:
+        raise InvalidParameterError(
+            f"{name} does not take {', '.join(unknown)} (given as {_listed(unknown, prefixes)}). "
+            f"It takes: {', '.join(accepted) or 'nothing'}."
+        )
+
+
+def _listed(given, prefixes: dict[str, str]) -> str:
+    return ", ".join(f"{prefixes[each]}__{each}" for each in given)
+
+
+def reads_indices(network: nn.Module) -> bool:
+    """Whether the first layer with parameters is an embedding, so that integers are indices and stay integers."""
+    first = next((m for m in network.modules() if next(m.parameters(recurse=False), None) is not None), None)
+    return isinstance(first, (nn.Embedding, nn.EmbeddingBag))
+
+
+def check_networks(networks: tuple[nn.Module, nn.Module], data: TrainingData, seed: int) -> None:
+    """Run both networks on a few rows and refuse two that cannot teach each other.
+
+    Lazy layers get their shapes here.
+
+    Raises
+    ------
+    ValueError
+        If outputs have the wrong shape, if there is nothing to train, or if the networks share parameters or start
+        with equal weights.
+    TypeError
+        If a network returns something else than a tensor of floating point numbers.
+    """
+    rows = data.used[:2]
+    for parameter, network in zip(("module", "module2"), networks, strict=True):
+        network.eval()
+        with torch.no_grad(), random_state(data.targets.device, seed):
+            _check_output(_call(network, data.rows, rows), parameter, len(rows), data.n_classes)
+        if not any(p.requires_grad for p in network.parameters()):
+            raise ValueError(f"The network made by {parameter} has no parameters that can be trained.")
+    first, second = (list(network.parameters()) for network in networks)
+    if {p.data_ptr() for p in first if p.numel()} & {p.data_ptr() for p in second}:
+        raise ValueError(
+            "The two networks share parameters, so they can never disagree. module and module2 must make separate "
+            "networks."
+        )
+    if len(first) == len(second) and all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, second)):
+        raise ValueError(
+            "The two networks start with equal weights, so they can never disagree. Remove a fixed seed from the "
+            "module, or give module2 weights of its own."
+        )
+
+
+def _call(network: nn.Module, rows: Rows, numbers: Tensor) -> Tensor:
+    inputs = rows[numbers]
+    seen_as = f"a batch of X with shape {tuple(inputs.shape)} and dtype {inputs.dtype}"
+    try:
+        return network(inputs)
+    except (RuntimeError, IndexError) as error:
+        # The user's own errors pass as they are; where torch complains about the data, we say it in the user's words.
+        raised_in = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if not raised_in.startswith(os.path.dirname(os.path.realpath(torch.__file__)) + os.sep):
+            raise
+        raise ValueError(f"{type(network).__name__} cannot take {seen_as}: {error}") from error
+
+
+def _check_output(outputs: Tensor, parameter: str, n_rows: int, n_classes: int) -> None:
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"The network made by {parameter} must return a tensor of raw logits; it returned a "
+            f"{type(outputs).__name__}."
+        )
+    if not outputs.is_floating_point():
+        raise TypeError(f"The network made by {parameter} must return floating point logits; got {outputs.dtype}.")
+    if tuple(outputs.shape) != (n_rows, n_classes):
+        raise ValueError(
+            f"The network made by {parameter} must return raw logits of shape (n_samples, n_classes), here "
+            f"{(n_rows, n_classes)} (one column per class, also for two classes); got shape {tuple(outputs.shape)}."
+        )
+    if n_classes > 1 and bool(((outputs >= 0) & (outputs <= 1)).all() & ((outputs.sum(1) - 1).abs() < 1e-4).all()):
+        warnings.warn(
+            f"The outputs of the network made by {parameter} look like probabilities: all lie in [0, 1] and each row "
+            "sums to one. Raw logits are expected; remove the Softmax at its end.",
+            UserWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,60 @@
+"""Making a fitted estimator travel: its state is written for the CPU and goes back to its devices where they are there."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CPU = torch.device("cpu")
+_HOMES = "_devices_when_pickled"
+
+
+def for_cpu(state: dict[str, Any]) -> dict[str, Any]:
+    """The state of an estimator with everything on the CPU and a note of where networks and arrays were."""
+    homes = {name: home for name, value in state.items() if (home := _home(value)) not in (None, CPU)}
+    if not homes:
+        return state
+    return {name: _moved(value, CPU) for name, value in state.items()} | {_HOMES: homes}
+
+
+def for_here(state: dict[str, Any]) -> dict[str, Any]:
+    """The state with networks and arrays back on the devices that they came from, where these are there."""
+    homes = state.get(_HOMES, {})
+    state = {name: value for name, value in state.items() if name != _HOMES}
+    return state | {name: _moved(state[name], home) for name, home in homes.items() if _is_available(home)}
+
+
+def _home(value: Any) -> torch.device | None:
+    """Device of a tensor, a network or a tuple of networks."""
+    if isinstance(value, tuple) and value:
+        return _home(value[0])
+    if isinstance(value, nn.Module):
+        value = next(value.parameters(), None)
+    return value.device if isinstance(value, Tensor) else None
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """``value`` with every tensor and network in it on ``device``; what is there already is not copied."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, nn.Module):
+        here = all(tensor.device == device for tensor in (*value.parameters(), *value.buffers()))
+        return value if here else copy.deepcopy(value).to(device)
+    if type(value) in (tuple, list):
+        return type(value)(_moved(each, device) for each in value)
+    if type(value) is dict:
+        return {name: _moved(each, device) for name, each in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _moved(getattr(value, field.name), device) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **fields)
+    return value
+
+
+def _is_available(device: torch.device) -> bool:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        return False
+    return True

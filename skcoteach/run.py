@@ -1,0 +1,268 @@
+"""One training run: from an estimator's parameters and its data to the fitted attributes.
+
+A run never touches the estimator that it was started for; ``classifier`` assigns what it returns. The epochs
+themselves are in ``training``.
+"""
+
+import copy
+import inspect
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from skcoteach._sklearn import InvalidParameterError
+from skcoteach.peers import check_networks, check_takes, make_networks, reads_indices
+from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
+from skcoteach.training import CoTeaching, TrainingData, random_state, standardize
+from skcoteach.validation import check_form, check_weights, check_X, check_y, encode, to_host, to_namespace_of
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass
+class FitState:
+    """What a fitted estimator keeps for itself: the form of X, and what ``partial_fit`` goes on from.
+
+    Its arrays live on the host, whatever the namespace of the public attributes is.
+    """
+
+    classes: np.ndarray
+    item_shape: tuple[int, ...]
+    kind: str
+    indices: bool
+    seed: int
+    optimizer: Callable
+    optimizer_states: tuple[dict, dict]
+
+
+class Run:
+    """The state of a training between its epochs. Made by :meth:`start` or :meth:`resume`."""
+
+    def __init__(self, estimator, X, y, sample_weight, classes, *, reset: bool):
+        self.estimator = copy.copy(estimator)  # validation writes on this one
+        self.X = X
+        self.rows = check_X(self.estimator, X, reset=reset)
+        y = check_y(self.estimator, y, len(self.rows))
+        self.classes, self.codes = encode(y, classes)
+        self.host_weights = check_weights(sample_weight, estimator.class_weight, self.classes, self.codes)
+        self.forget_rates, self.learning_rates, self.warm_up_end = _schedules(estimator)
+
+    @classmethod
+    def start(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
+        """Fresh networks and optimizers for the data."""
+        if classes is not None:
+            classes = np.unique(to_host(classes))
+        run = cls(estimator, X, y, sample_weight, classes, reset=True)
+        device = _device(estimator.device, X, estimator.precision)
+        dtype = DTYPES[estimator.precision]
+        run.seed = _draw_seed(estimator.random_state)
+        with random_state(device, run.seed):
+            networks = make_networks(
+                estimator.module,
+                estimator.module2,
+                _prefixed(estimator, "module__"),
+                _prefixed(estimator, "module2__"),
+                item_shape=run.rows.item_shape,
+                n_classes=len(run.classes),
+            )
+            networks = tuple(network.to(device, dtype) for network in networks)
+        run._place(device, dtype, indices=reads_indices(networks[0]))
+        check_networks(networks, run.data, run.seed)
+        standardize(networks, run.data)
+        run._begin(networks, tuple(_make_optimizer(estimator, network) for network in networks))
+        return run
+
+    @classmethod
+    def resume(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
+        """Copies of the networks and optimizers of a fitted estimator."""
+        state: FitState = estimator._state
+        if classes is not None and not np.array_equal(np.unique(to_host(classes)), state.classes):
+            raise ValueError(f"classes={classes!r} differs from the classes of the earlier call: {state.classes}.")
+        run = cls(estimator, X, y, sample_weight, state.classes, reset=False)
+        check_form(run.rows, state, type(estimator).__name__)
+        run.seed = state.seed
+        networks = copy.deepcopy(estimator.modules_)
+        parameter = next(networks[0].parameters())
+        run._place(parameter.device, parameter.dtype, indices=state.indices)
+        optimizers = tuple(_make_optimizer(estimator, network) for network in networks)
+        if estimator.optimizer is state.optimizer:
+            for optimizer, optimizer_state in zip(optimizers, state.optimizer_states, strict=True):
+                optimizer.load_state_dict(copy.deepcopy(optimizer_state))
+        run._begin(networks, optimizers, estimator.history_)
+        return run
+
+    def _place(self, device: torch.device, dtype: torch.dtype, *, indices: bool) -> None:
+        self.data = TrainingData(
+            rows=self.rows.place(device, dtype, indices=indices),
+            targets=torch.from_numpy(self.codes).to(device, torch.int64),
+            weights=torch.from_numpy(self.host_weights).to(device, dtype),
+            used=torch.from_numpy(np.flatnonzero(self.host_weights)),
+            n_classes=len(self.classes),
+        )
+
+    def _begin(self, networks: tuple, optimizers: tuple, history: list[dict] | None = None) -> None:
+        parameters = self.estimator
+        self.training = CoTeaching(
+            networks,
+            optimizers,
+            batch_size=parameters.batch_size,
+            num_iter_per_epoch=parameters.num_iter_per_epoch,
+            class_floor=parameters.class_floor,
+            augment=parameters.augment,
+            seed=self.seed,
+        )
+        self.history = list(history or ())
+        self._finished: list[Tensor] = []
+        self._forget_kept()
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return len(self.history)
+
+    def run_epoch(self) -> None:
+        """Train for one epoch and keep what is needed to undo a later, unfinished one."""
+        position = min(self.epoch, len(self.forget_rates) - 1)
+        record, kept, seen = self.training.run_epoch(
+            self.data, self.epoch, self.learning_rates[position], float(self.forget_rates[position])
+        )
+        if self.epoch == self.warm_up_end:
+            self._forget_kept()
+        self._kept_sum += kept
+        self._seen_count += seen
+        if self._finished:
+            for finished, tensor in zip(self._finished, self._tensors(), strict=True):
+                finished.copy_(tensor)
+        else:
+            self._finished = [tensor.clone() for tensor in self._tensors()]
+        self.history.append(record)
+
+    def undo_unfinished_epoch(self) -> None:
+        """Give the networks the weights that they had at the end of the last finished epoch."""
+        for finished, tensor in zip(self._finished, self._tensors(), strict=True):
+            tensor.copy_(finished)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        for network in self.training.networks:
+            for tensor in (*network.parameters(), *network.buffers()):
+                yield tensor.detach()
+
+    def _forget_kept(self) -> None:
+        self._kept_sum: Any = 0
+        self._seen_count: Any = 0
+
+    def fitted(self, *, copy_networks: bool = False, per_example: bool = True) -> dict[str, Any]:
+        """Fitted attributes as if the training had ended with the last finished epoch.
+
+        With ``copy_networks`` they hold copies that later epochs do not change.
+        """
+        networks, states = self.training.networks, tuple(each.state_dict() for each in self.training.optimizers)
+        if copy_networks:
+            networks, states = copy.deepcopy((networks, states))
+        attributes: dict[str, Any] = {
+            "classes_": self.classes if self.classes.dtype.kind in "OUS" else to_namespace_of(self.classes, self.X),
+            "n_features_in_": self.estimator.n_features_in_,
+            "modules_": tuple(network.eval() for network in networks),
+            "forget_rate_": float(self.estimator.forget_rate),
+            "forget_rate_schedule_": to_namespace_of(self.forget_rates, self.X),
+            "n_iter_": self.epoch,
+            "history_": list(self.history),
+            "_state": FitState(
+                self.classes,
+                self.rows.item_shape,
+                self.rows.kind,
+                self.rows.indices,
+                self.seed,
+                self.estimator.optimizer,
+                states,
+            ),
+        }
+        if hasattr(self.estimator, "feature_names_in_"):
+            attributes["feature_names_in_"] = self.estimator.feature_names_in_
+        if per_example:
+            attributes["kept_frequency_"] = to_namespace_of(self._kept_frequency(), self.X)
+        return attributes
+
+    def _kept_frequency(self) -> np.ndarray:
+        kept, count = (each.cpu().numpy() for each in (self._kept_sum, self._seen_count))
+        seen = count > 0
+        frequency = kept / np.maximum(count, 1)
+        by_class = np.bincount(self.codes[seen], frequency[seen], len(self.classes))
+        seen_by_class = np.bincount(self.codes[seen], minlength=len(self.classes))
+        means = np.where(seen_by_class > 0, by_class / np.maximum(seen_by_class, 1), frequency[seen].mean())
+        return np.where(seen, frequency, means[self.codes]).astype(np.float64)
+
+
+def _schedules(estimator) -> tuple[np.ndarray, list[float], int]:
+    """Forget rate and learning rate of every epoch, and the epoch with which the warm-up ends."""
+    epochs = estimator.epochs
+    num_gradual = min(10, epochs) if estimator.num_gradual is None else estimator.num_gradual
+    decay_start = epochs * 80 // 250 if estimator.epoch_decay_start is None else estimator.epoch_decay_start
+    forget_rates = forget_rate_schedule(epochs, estimator.forget_rate, num_gradual, estimator.exponent)
+    return forget_rates, learning_rate_schedule(epochs, estimator.lr, decay_start), max(num_gradual - 1, 0)
+
+
+def _device(device, X, precision: str) -> torch.device:
+    """The device to train on.
+
+    Raises
+    ------
+    InvalidParameterError
+        If torch does not know the device, if it is not there, or if it lacks the precision.
+    """
+    if isinstance(device, str) and device == "auto":
+        if isinstance(X, Tensor) and X.device.type != "cpu":
+            return X.device
+        if torch.accelerator.is_available():
+            accelerator = torch.accelerator.current_accelerator()
+            if not (accelerator.type == "mps" and precision == "float64"):
+                return accelerator
+        return torch.device("cpu")
+    try:
+        wanted = torch.device(device)
+        torch.empty(1, dtype=DTYPES[precision], device=wanted)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidParameterError(f"device={device!r} cannot be used with precision={precision!r}: {reason}") from error
+    return wanted
+
+
+def _draw_seed(random_state) -> int:
+    """A seed; None draws from the operating system, not from NumPy's global state."""
+    if random_state is None:
+        return secrets.randbits(31)
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def _prefixed(estimator, prefix: str) -> dict:
+    given = estimator.get_params(deep=False).items()
+    return {name.removeprefix(prefix): value for name, value in given if name.startswith(prefix)}
+
+
+def _make_optimizer(estimator, network: nn.Module) -> Optimizer:
+    given = _prefixed(estimator, "optimizer__")
+    name = getattr(estimator.optimizer, "__name__", repr(estimator.optimizer))
+    if "lr" in given:
+        raise InvalidParameterError(
+            f"optimizer__lr={given['lr']!r} is not used: the learning rate is the parameter lr, which the schedule "
+            "starts from. Give lr instead."
+        )
+    check_takes(estimator.optimizer, given, dict.fromkeys(given, "optimizer"), name)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = estimator.optimizer(trained, lr=estimator.lr, **given)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer={name} made a {type(optimizer).__name__}; a torch.optim.Optimizer is expected.")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise InvalidParameterError(
+            f"optimizer={name} needs a closure that evaluates the loss again, which co-teaching cannot give. Use a "
+            "first-order optimizer such as torch.optim.Adam or torch.optim.SGD."
+        )
+    return optimizer

@@ -1,0 +1,254 @@
+"""Co-teaching itself: two networks, their optimizers, one epoch at a time.
+
+Which examples a network hands to its peer is decided in ``selection``, how many and at what learning rate in
+``schedules``. Nothing here knows of scikit-learn. Within an epoch the device is never asked for a number; the history
+is read back once, at its end.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from skcoteach.batches import Rows, batches
+from skcoteach.networks import Standardize
+from skcoteach.selection import kept_mean, kept_weights
+
+
+class DivergedError(ValueError):
+    """The loss became NaN or infinite."""
+
+
+@contextmanager
+def random_state(device: torch.device, *entropy: int) -> Iterator[None]:
+    """Seed torch, NumPy and Python from ``entropy``, and leave their global states as they were found."""
+    seeds = np.random.SeedSequence(entropy).generate_state(3)
+    accelerator = torch.get_device_module(device) if device.type in ("cuda", "xpu") else None
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng([device] if accelerator else [], device_type=device.type if accelerator else "cuda"):
+        random.seed(int(seeds[0]))
+        np.random.seed(seeds[1])
+        torch.default_generator.manual_seed(int(seeds[2]))
+        if accelerator:
+            with accelerator.device(device):
+                accelerator.manual_seed(int(seeds[2]))
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+@dataclass
+class TrainingData:
+    """The rows to learn from and what is known of them, on the device of the networks.
+
+    Attributes
+    ----------
+    rows : Rows of length n_samples
+    targets : Tensor of shape (n_samples,), int64
+        Given labels as class numbers.
+    weights : Tensor of shape (n_samples,), floating
+        Sample weight times class weight.
+    used : Tensor of shape (n_used,), int64, on the CPU
+        Numbers of the rows that have weight. The others are never drawn.
+    n_classes : int
+    """
+
+    rows: Rows
+    targets: Tensor
+    weights: Tensor
+    used: Tensor
+    n_classes: int
+
+
+class CoTeaching:
+    """Two networks that teach each other.
+
+    Parameters
+    ----------
+    networks : tuple of two nn.Module
+        Trained in place.
+    optimizers : tuple of two Optimizer
+        One for each network.
+    batch_size, num_iter_per_epoch, class_floor, augment
+        As in :class:`skcoteach.CoTeachingClassifier`.
+    seed : int
+        With the number of an epoch it determines the epoch's order of rows, dropout and augmentation.
+    """
+
+    def __init__(
+        self,
+        networks: tuple[nn.Module, nn.Module],
+        optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+        *,
+        batch_size: int,
+        num_iter_per_epoch: int | None,
+        class_floor: float,
+        augment: Callable[[Tensor], Tensor] | None,
+        seed: int,
+    ):
+        self.networks = networks
+        self.optimizers = optimizers
+        self.batch_size = batch_size
+        self.num_iter_per_epoch = num_iter_per_epoch
+        self.class_floor = class_floor
+        self.augment = augment
+        self.seed = seed
+
+    def run_epoch(
+        self, data: TrainingData, epoch: int, learning_rate: float, forget_rate: float
+    ) -> tuple[dict, Tensor, Tensor]:
+        """Train both networks for one epoch.
+
+        Parameters
+        ----------
+        data : TrainingData
+        epoch : int
+            Number of the epoch, from 0.
+        learning_rate, forget_rate : float
+            Those of this epoch.
+
+        Returns
+        -------
+        record : dict
+            One entry of ``history_``.
+        kept : Tensor of shape (n_samples,), floating, on the device
+            Mean over both networks of the share of each example's weight that was kept; 0 where it was in no batch.
+        seen : Tensor of shape (n_samples,), bool, on the device
+            Which examples were in a batch.
+
+        Raises
+        ------
+        DivergedError
+            If a network's loss became NaN or infinite.
+        """
+        start = time.perf_counter()
+        for network in self.networks:
+            network.train()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+
+        device = data.targets.device
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        totals = torch.zeros(6, dtype=wide, device=device)
+        kept_share = torch.zeros_like(data.weights, dtype=wide)
+        seen = torch.zeros_like(data.targets, dtype=torch.bool)
+        n_steps = 0
+        with random_state(device, self.seed, epoch):
+            order = data.used[torch.randperm(len(data.used))]
+            for rows in batches(order, self.batch_size, self.num_iter_per_epoch):
+                inputs = data.rows[rows]
+                rows = rows.to(device, non_blocking=True)
+                weights = data.weights[rows]
+                if self.augment is not None:
+                    inputs = self.augment(inputs)
+                step, kept = self._step(inputs, data.targets[rows], weights, forget_rate, data.n_classes)
+                totals += step
+                kept_share[rows] = (kept / (2 * weights)).to(wide)
+                seen[rows] = True
+                n_steps += 1
+        record = self._record(totals.tolist(), n_steps, epoch, learning_rate, forget_rate)
+        record["duration"] = time.perf_counter() - start
+        return record, kept_share, seen
+
+    def _step(
+        self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float, n_classes: int
+    ) -> tuple[Tensor, Tensor]:
+        """Each network learns from what its peer keeps; sums for the history and the kept weight by both."""
+        logits = [network(inputs) for network in self.networks]
+        losses = [cross_entropy(each, targets, reduction="none") for each in logits]
+        kept = [
+            kept_weights(each, targets, weights, forget_rate, class_floor=self.class_floor, n_classes=n_classes)
+            for each in losses
+        ]
+        objectives = [kept_mean(losses[0], kept[1]), kept_mean(losses[1], kept[0])]
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+        (objectives[0] + objectives[1]).backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+        with torch.no_grad():
+            predicted = [each.argmax(1) for each in logits]
+            right = torch.stack([predicted[0] == targets, predicted[1] == targets, predicted[0] == predicted[1]])
+            sums = torch.cat([torch.stack(objectives), right.to(weights.dtype) @ weights, weights.sum()[None]])
+            return sums, kept[0] + kept[1]
+
+    def _record(self, totals: list[float], n_steps: int, epoch: int, learning_rate: float, forget_rate: float) -> dict:
+        loss = (totals[0] / n_steps, totals[1] / n_steps)
+        for name, value in zip(("first", "second"), loss, strict=True):
+            if not np.isfinite(value):
+                raise DivergedError(
+                    f"The loss of the {name} network became {value} in epoch {epoch}: the training diverged. "
+                    f"A smaller lr than {learning_rate:g}, scaled inputs, or inputs without NaN and infinity usually "
+                    "help."
+                )
+        return {
+            "epoch": epoch,
+            "lr": float(learning_rate),
+            "forget_rate": float(forget_rate),
+            "loss": loss,
+            "accuracy": (totals[2] / totals[5], totals[3] / totals[5]),
+            "agreement": totals[4] / totals[5],
+        }
+
+
+def standardize(networks: tuple[nn.Module, nn.Module], data: TrainingData) -> None:
+    """Give the :class:`~skcoteach.networks.Standardize` layers that have seen no data their mean and deviation."""
+    layers = [m for network in networks for m in network.modules() if isinstance(m, Standardize) and not m.observed]
+    if layers:
+        for rows in data.used.split(_chunk(data.rows)):
+            inputs, weights = data.rows[rows], data.weights[rows.to(data.weights.device)]
+            for layer in layers:
+                layer.observe(inputs, weights)
+
+
+@torch.no_grad()
+def predict(networks: tuple[nn.Module, nn.Module], rows: Rows, combine: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``combine`` makes of the networks' logits on all rows.
+
+    Parameters
+    ----------
+    networks : tuple of two nn.Module
+        In eval mode.
+    rows : Rows of length n_samples
+    combine : callable
+        Gets logits of shape (2, n, n_classes) and returns (n, n_classes).
+
+    Returns
+    -------
+    Tensor of shape (n_samples, n_classes), on the device of the rows
+    """
+    combined = []
+    for numbers in torch.arange(len(rows)).split(_chunk(rows)):
+        inputs = rows[numbers]
+        combined.append(combine(torch.stack([network(inputs) for network in networks])))
+    return torch.cat(combined)
+
+
+def _chunk(rows: Rows) -> int:
+    """Rows to work on at a time where no gradient is needed: few enough for the activations of images to fit."""
+    return min(8192, max(2**20 // max(torch.Size(rows.item_shape).numel(), 1), 64))
+
+
+def mean_probabilities(logits: Tensor) -> Tensor:
+    """Mean over the networks of the probabilities, in double precision where the device has it."""
+    return _wide(logits).softmax(-1).mean(0)
+
+
+def log_mean_probabilities(logits: Tensor) -> Tensor:
+    """Logarithm of :func:`mean_probabilities`, exact for small ones, too."""
+    return _wide(logits).log_softmax(-1).logsumexp(0) - math.log(len(logits))
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.device.type == "mps" else values.double()

@@ -1,0 +1,252 @@
+"""From what users hand over to what the training works on, or an error in their words.
+
+X stays in its own form (array, tensor, sparse matrix, Dataset) and is not copied if it need not be; y becomes class
+numbers, weights become one float64 per row. Outputs go back into the namespace of the input here, too.
+"""
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn import get_config
+from sklearn.utils import compute_class_weight
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+from skcoteach._sklearn import InvalidParameterError, check_sample_weight, get_namespace_and_device, move_to
+from skcoteach.batches import Rows, item_of
+
+
+def check_X(estimator, X, *, reset: bool) -> Rows:
+    """Validate X and set or compare ``n_features_in_`` and ``feature_names_in_``.
+
+    Parameters
+    ----------
+    estimator : CoTeachingClassifier
+        Its attributes are set if ``reset``, else compared with.
+    X : array-like, Tensor, sparse matrix, data frame, Dataset or list of items
+        Of shape (n_samples, ...), with at least one more axis.
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    ValueError
+        If X has the wrong number of axes, no rows, NaN or infinity, or other columns than the X of ``fit``.
+    TypeError
+        If X is a Dataset without a length, or something that is no data.
+    """
+    if is_items(X):
+        rows = _check_items(estimator, X)
+        validate_data(estimator, np.empty((1, *rows.item_shape[:1])), reset=reset, skip_check_array=True)
+    elif isinstance(X, Tensor) or _is_foreign(X):
+        rows = _check_tensor(estimator, X if isinstance(X, Tensor) else _to_tensor(X))
+        validate_data(estimator, rows.X, reset=reset, skip_check_array=True)
+    else:
+        rows = Rows(
+            validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", allow_nd=True, order=None)
+        )
+    return rows
+
+
+def is_items(X) -> bool:
+    """Whether X is a Dataset or a list of what a Dataset gives (tensors, or tuples that start with x)."""
+    if isinstance(X, Dataset):
+        return True
+    if not isinstance(X, (list, tuple)) or not X:
+        return False
+    first = X[0][0] if isinstance(X[0], tuple) and X[0] else X[0]
+    return isinstance(first, Tensor) or (isinstance(X[0], tuple) and isinstance(first, np.ndarray))
+
+
+def _check_items(estimator, X) -> Rows:
+    if isinstance(X, IterableDataset) or not hasattr(X, "__len__"):
+        raise TypeError(
+            "X is a Dataset without a length. Co-teaching draws examples by number, so X must be a map-style Dataset "
+            "with __len__ and __getitem__."
+        )
+    _check_not_empty(estimator, "Dataset", (len(X),))
+    if item_of(X, 0).ndim == 0:
+        raise ValueError("The items of X are single numbers. An example must have at least one axis: shape (1,), say.")
+    rows = Rows(X)
+    if torch.empty(0, dtype=item_of(X, 0).dtype).is_complex():
+        raise ValueError("Complex data not supported: the items of X are complex.")
+    return rows
+
+
+def _check_tensor(estimator, X: Tensor) -> Rows:
+    X = X.detach()
+    if X.layout != torch.strided:
+        raise ValueError(f"X is a tensor of layout {X.layout}. Give X.to_dense(), or a scipy sparse matrix.")
+    if X.ndim < 2:
+        raise ValueError(
+            f"Expected 2D array, got {X.ndim}D tensor instead, of shape {tuple(X.shape)}. Reshape your data using "
+            "X.reshape(-1, 1) if it has a single feature or X.reshape(1, -1) if it is a single sample."
+        )
+    if X.is_complex():
+        raise ValueError(f"Complex data not supported: X is a tensor of {X.dtype}.")
+    _check_not_empty(estimator, "tensor", tuple(X.shape))
+    # Two passes over X only if the sum of the first, which needs no memory, is not finite.
+    if X.is_floating_point() and not torch.isfinite(X.sum()) and not torch.isfinite(X).all():
+        raise ValueError(
+            f"Input X contains NaN or infinity. {type(estimator).__name__} does not accept missing values; see "
+            "sklearn.impute, or remove the rows that contain them."
+        )
+    return Rows(X)
+
+
+def _check_not_empty(estimator, what: str, shape: tuple[int, ...]) -> None:
+    for size, unit in zip(shape, ("sample(s)", "feature(s)"), strict=False):
+        if size < 1:
+            raise ValueError(
+                f"Found {what} with 0 {unit} (shape={shape}) while a minimum of 1 is required by "
+                f"{type(estimator).__name__}."
+            )
+
+
+def check_form(rows: Rows, fitted, name: str) -> None:
+    """Compare the form of X with that of the X of ``fit``.
+
+    Parameters
+    ----------
+    rows : Rows
+    fitted : FitState
+        Has ``item_shape``, ``kind`` and ``indices`` of the X of ``fit``.
+    name : str
+        Of the estimator, for the message.
+
+    Raises
+    ------
+    ValueError
+        If an example has another shape, or if its numbers would mean something else to the networks.
+    """
+    if rows.item_shape != fitted.item_shape:
+        raise ValueError(
+            f"X has examples of shape {rows.item_shape}, but {name} was fitted on examples of shape "
+            f"{fitted.item_shape}."
+        )
+    # Numbers in a table mean the same as integers and as floats; those of images and indices do not.
+    if rows.kind != fitted.kind and (len(rows.item_shape) > 1 or fitted.indices):
+        raise ValueError(
+            f"X holds {rows.kind}, but {name} was fitted on {fitted.kind}. Convert X to the dtype that it was fitted "
+            "on: uint8 images are divided by 255, other numbers are taken as they are."
+        )
+
+
+def check_y(estimator, y, n_samples: int) -> np.ndarray:
+    """The given labels as a 1-D array on the host.
+
+    Raises
+    ------
+    ValueError
+        If y is missing, holds NaN or None, is continuous, or has another length than X.
+    """
+    from sklearn.utils.multiclass import check_classification_targets
+
+    if isinstance(y, str):
+        raise ValueError(f"y must hold a label for each example; got the text {y!r}.")
+    y = to_host(y)
+    y = validate_data(estimator, "no_validation", y)
+    if y.dtype.kind == "O" and any(label is None for label in y):
+        raise ValueError("Input y contains None. Every example needs a given label; remove the rows without one.")
+    if len(y) != n_samples:
+        raise ValueError(f"X and y have different lengths: {n_samples} examples and {len(y)} labels.")
+    check_classification_targets(y)
+    return y
+
+
+def encode(y: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Classes, sorted, and the class number of each label.
+
+    Raises
+    ------
+    ValueError
+        If a label is not among ``classes``, or if there is a single class.
+    """
+    try:
+        found, codes = np.unique(y, return_inverse=True)
+    except TypeError as error:
+        raise ValueError(f"The labels in y cannot be sorted, they are of different types: {error}.") from error
+    if classes is not None:
+        unknown = np.setdiff1d(found, classes)
+        if len(unknown):
+            raise ValueError(f"y holds labels that are not among the classes: {unknown.tolist()}.")
+        codes = np.searchsorted(classes, found)[codes]
+        found = classes
+    if len(found) < 2:
+        raise ValueError(f"At least two classes are needed to tell them apart; got 1 class: {found.tolist()}.")
+    return found, codes
+
+
+def check_weights(sample_weight, class_weight, classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Weight of each example: sample weight times the weight of its given class, (n_samples,) float64.
+
+    Raises
+    ------
+    ValueError
+        If weights are negative, not finite, all zero, or not one per example.
+    """
+    weights = check_sample_weight(to_host(sample_weight), codes, dtype=np.float64, ensure_non_negative=True)
+    if class_weight is None:
+        return weights
+    if isinstance(class_weight, dict):
+        given = _class_weights(class_weight, classes.tolist())
+    else:
+        used = weights > 0
+        present = np.unique(codes[used])
+        given = np.zeros(len(classes))
+        given[present] = compute_class_weight(
+            class_weight, classes=present, y=codes[used], sample_weight=weights[used]
+        )
+    weights = weights * given[codes]
+    if not weights.any():
+        raise ValueError("class_weight gives every example weight zero; at least one needs a weight above zero.")
+    return weights
+
+
+def _class_weights(class_weight: dict, classes: list) -> np.ndarray:
+    """One weight per class; as in scikit-learn, classes that are not named have weight one."""
+    unknown = [label for label in class_weight if label not in classes]
+    if unknown and any(label not in class_weight for label in classes):
+        raise InvalidParameterError(f"class_weight names classes that are not in y: {unknown}. y has {classes}.")
+    weights = np.array([class_weight.get(label, 1.0) for label in classes], dtype=np.float64)
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise InvalidParameterError(f"class_weight must hold finite weights of 0 or more; got {class_weight}.")
+    return weights
+
+
+def to_host(array):
+    """A tensor or array of another library as a NumPy array; anything else unchanged."""
+    if isinstance(array, Tensor):
+        return array.detach().cpu().numpy()
+    if _is_foreign(array):
+        return move_to(array, xp=np, device="cpu")
+    return array
+
+
+def to_namespace_of(values: Tensor | np.ndarray, X):
+    """An output as scikit-learn's users expect it: NumPy, or what and where X is while array API dispatch is on."""
+    if get_config()["array_api_dispatch"] and (isinstance(X, Tensor) or _is_foreign(X)):
+        if isinstance(X, Tensor) and isinstance(values, Tensor):
+            return values.to(X.device)
+        xp, _, device = get_namespace_and_device(X)
+        return move_to(to_host(values), xp=xp, device=device)
+    return to_host(values)
+
+
+def _is_foreign(array) -> bool:
+    """Whether scikit-learn, told to, treats this as an array of a library other than NumPy and torch."""
+    return (
+        get_config()["array_api_dispatch"]
+        and hasattr(array, "__array_namespace__")
+        and not isinstance(array, (np.ndarray, np.generic, Tensor))
+        and not sparse.issparse(array)
+    )
+
+
+def _to_tensor(X) -> Tensor:
+    _, _, device = get_namespace_and_device(X)
+    xp, _, _ = get_namespace_and_device(torch.empty(0))
+    return move_to(X, xp=xp, device="cuda" if "cuda" in str(device).lower() else "cpu")
