@@ -20,9 +20,22 @@ BYTES, INTEGERS, FLOATS = "uint8 images", "integers", "floating point numbers"
 
 
 def item_of(items: Dataset | Sequence, position: int) -> Tensor:
-    """The x of an item of a Dataset or list, which is x or a tuple that starts with x."""
+    """The x of an item of a Dataset or list, which is x or a tuple that starts with x.
+
+    Raises
+    ------
+    TypeError
+        If x cannot be made a tensor.
+    """
     item = items[position]
-    return torch.as_tensor(item[0] if isinstance(item, (tuple, list)) else item)
+    x = item[0] if isinstance(item, tuple) else item
+    try:
+        return torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            "The items of X must be tensors, arrays or numbers, or tuples that start with one of these; item "
+            f"{position} has {type(x).__name__}. Convert it in the Dataset (a transform, say)."
+        ) from error
 
 
 class Rows:
@@ -57,7 +70,7 @@ class Rows:
         return self
 
     def __len__(self) -> int:
-        return self.X.shape[0] if hasattr(self.X, "shape") else len(self.X)
+        return self.X.shape[0] if sparse.issparse(self.X) else len(self.X)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """The rows with these numbers, (n_rows,) int64 on the CPU, as a tensor of shape (n_rows, ...) on the device."""

@@ -197,7 +197,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         for name in module__kwargs:
             if not _is_prefixed(name):
                 raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}")
-        vars(self).update(module__kwargs)
+        self.__dict__.update(module__kwargs)
 
     def get_params(self, deep=True):
         """Parameters of this estimator, those with a prefix included.
@@ -237,7 +237,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 f"Invalid parameter {unknown[0]!r} for estimator {self}. Valid parameters are: "
                 f"{self._get_param_names()!r}, and names that start with {', '.join(PREFIXES)}."
             )
-        vars(self).update(params)
+        self.__dict__.update(params)
         return self
 
     def __sklearn_tags__(self):
@@ -344,7 +344,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """Replace all fitted attributes at once."""
         for name in [name for name in vars(self) if name.endswith("_") and not _is_prefixed(name)]:
             delattr(self, name)
-        vars(self).update(fitted)
+        self.__dict__.update(fitted)
         return self
 
     def _report(self, record: dict) -> None:
@@ -432,7 +432,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     def __copy__(self):
         shallow = type(self).__new__(type(self))
-        vars(shallow).update(vars(self))
+        shallow.__dict__.update(self.__dict__)
         return shallow
 
     def __getstate__(self):

@@ -15,10 +15,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from skcoteach import schedules
+from skcoteach.batches import MINIMUM_BATCH_SIZE
 from skcoteach.selection import small_loss_indices
-
-#: A last batch of fewer examples is not trained on, unless it is the only one.
-MINIMUM_BATCH_SIZE = 16
 
 
 def loss_coteaching(

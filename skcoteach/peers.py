@@ -48,17 +48,18 @@ def make_networks(
     """
     if isinstance(module, nn.Module) and not isinstance(module2, nn.Module):
         raise InvalidParameterError(
-            f"module is an instance of {type(module).__name__}, so module2 must be an instance too, with weights of its "
-            f"own; got module2={module2!r}. Or give the class: module={type(module).__name__}."
+            f"module is an instance of {type(module).__name__}, so module2 must be an instance too, with weights of "
+            f"its own; got module2={module2!r}. Or give the class: module={type(module).__name__}."
         )
     sizes = {"n_classes": n_classes, "n_features": torch.Size(item_shape).numel()}
     if len(item_shape) == 3:
         sizes["n_channels"] = item_shape[0]
-    default = None if module is not None else _default_module(item_shape)
-    first = _make(module or default, "module", module_kwargs, sizes)
+    if module is None:
+        module = _default_module(item_shape)
+    first = _make(module, "module", module_kwargs, sizes)
     if module2 is None:
-        names = {name: "module2" for name in module2_kwargs}
-        second = _make(module or default, "module", module_kwargs | module2_kwargs, sizes, names)
+        prefixes = dict.fromkeys(module2_kwargs, "module2")
+        second = _make(module, "module", module_kwargs | module2_kwargs, sizes, prefixes)
     else:
         second = _make(module2, "module2", module2_kwargs, sizes)
     return first, second
@@ -77,10 +78,10 @@ def _default_module(item_shape: tuple[int, ...]) -> type[nn.Module]:
 
 
 def _make(
-    module: nn.Module | Callable, parameter: str, given: dict, sizes: dict, names: dict[str, str] | None = None
+    module: nn.Module | Callable, parameter: str, given: dict, sizes: dict, prefixes: dict[str, str] | None = None
 ) -> nn.Module:
     """Call ``module`` with what was given and with those of ``sizes`` that it names; copy it if it is an instance."""
-    prefixes = {name: parameter for name in given} | (names or {})
+    prefixes = dict.fromkeys(given, parameter) | (prefixes or {})
     if isinstance(module, nn.Module):
         if given:
             raise InvalidParameterError(

@@ -1,4 +1,4 @@
-"""Making a fitted estimator travel: its state is written for the CPU and goes back to its devices where they are there."""
+"""Making a fitted estimator travel: written for the CPU, and back on its devices where these are there."""
 
 import copy
 import dataclasses

@@ -39,13 +39,14 @@ class FitState:
     indices: bool
     seed: int
     optimizer: Callable
-    optimizer_states: tuple[dict, dict]
+    optimizer_states: list[dict]
 
 
 class Run:
     """The state of a training between its epochs. Made by :meth:`start` or :meth:`resume`."""
 
-    def __init__(self, estimator, X, y, sample_weight, classes, *, reset: bool):
+    def __init__(self, estimator, X, y, sample_weight, classes, seed: int, *, reset: bool):
+        self.seed = seed
         self.estimator = copy.copy(estimator)  # validation writes on this one
         self.X = X
         self.rows = check_X(self.estimator, X, reset=reset)
@@ -59,10 +60,9 @@ class Run:
         """Fresh networks and optimizers for the data."""
         if classes is not None:
             classes = np.unique(to_host(classes))
-        run = cls(estimator, X, y, sample_weight, classes, reset=True)
+        run = cls(estimator, X, y, sample_weight, classes, _draw_seed(estimator.random_state), reset=True)
         device = _device(estimator.device, X, estimator.precision)
         dtype = DTYPES[estimator.precision]
-        run.seed = _draw_seed(estimator.random_state)
         with random_state(device, run.seed):
             networks = make_networks(
                 estimator.module,
@@ -72,11 +72,12 @@ class Run:
                 item_shape=run.rows.item_shape,
                 n_classes=len(run.classes),
             )
-            networks = tuple(network.to(device, dtype) for network in networks)
+            for network in networks:
+                network.to(device, dtype)
         run._place(device, dtype, indices=reads_indices(networks[0]))
         check_networks(networks, run.data, run.seed)
         standardize(networks, run.data)
-        run._begin(networks, tuple(_make_optimizer(estimator, network) for network in networks))
+        run._begin(networks, _make_optimizers(estimator, networks))
         return run
 
     @classmethod
@@ -85,13 +86,12 @@ class Run:
         state: FitState = estimator._state
         if classes is not None and not np.array_equal(np.unique(to_host(classes)), state.classes):
             raise ValueError(f"classes={classes!r} differs from the classes of the earlier call: {state.classes}.")
-        run = cls(estimator, X, y, sample_weight, state.classes, reset=False)
+        run = cls(estimator, X, y, sample_weight, state.classes, state.seed, reset=False)
         check_form(run.rows, state, type(estimator).__name__)
-        run.seed = state.seed
         networks = copy.deepcopy(estimator.modules_)
         parameter = next(networks[0].parameters())
         run._place(parameter.device, parameter.dtype, indices=state.indices)
-        optimizers = tuple(_make_optimizer(estimator, network) for network in networks)
+        optimizers = _make_optimizers(estimator, networks)
         if estimator.optimizer is state.optimizer:
             for optimizer, optimizer_state in zip(optimizers, state.optimizer_states, strict=True):
                 optimizer.load_state_dict(copy.deepcopy(optimizer_state))
@@ -163,7 +163,7 @@ class Run:
 
         With ``copy_networks`` they hold copies that later epochs do not change.
         """
-        networks, states = self.training.networks, tuple(each.state_dict() for each in self.training.optimizers)
+        networks, states = self.training.networks, [each.state_dict() for each in self.training.optimizers]
         if copy_networks:
             networks, states = copy.deepcopy((networks, states))
         attributes: dict[str, Any] = {
@@ -220,17 +220,17 @@ def _device(device, X, precision: str) -> torch.device:
     if isinstance(device, str) and device == "auto":
         if isinstance(X, Tensor) and X.device.type != "cpu":
             return X.device
-        if torch.accelerator.is_available():
-            accelerator = torch.accelerator.current_accelerator()
-            if not (accelerator.type == "mps" and precision == "float64"):
-                return accelerator
-        return torch.device("cpu")
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        lacks_precision = accelerator is not None and accelerator.type == "mps" and precision == "float64"
+        return torch.device("cpu") if accelerator is None or lacks_precision else accelerator
     try:
         wanted = torch.device(device)
         torch.empty(1, dtype=DTYPES[precision], device=wanted)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise InvalidParameterError(f"device={device!r} cannot be used with precision={precision!r}: {reason}") from error
+        raise InvalidParameterError(
+            f"device={device!r} cannot be used with precision={precision!r}: {reason}"
+        ) from error
     return wanted
 
 
@@ -244,6 +244,10 @@ def _draw_seed(random_state) -> int:
 def _prefixed(estimator, prefix: str) -> dict:
     given = estimator.get_params(deep=False).items()
     return {name.removeprefix(prefix): value for name, value in given if name.startswith(prefix)}
+
+
+def _make_optimizers(estimator, networks: tuple[nn.Module, nn.Module]) -> tuple[Optimizer, Optimizer]:
+    return _make_optimizer(estimator, networks[0]), _make_optimizer(estimator, networks[1])
 
 
 def _make_optimizer(estimator, network: nn.Module) -> Optimizer:

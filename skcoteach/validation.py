@@ -197,9 +197,7 @@ def check_weights(sample_weight, class_weight, classes: np.ndarray, codes: np.nd
         used = weights > 0
         present = np.unique(codes[used])
         given = np.zeros(len(classes))
-        given[present] = compute_class_weight(
-            class_weight, classes=present, y=codes[used], sample_weight=weights[used]
-        )
+        given[present] = compute_class_weight(class_weight, classes=present, y=codes[used], sample_weight=weights[used])
     weights = weights * given[codes]
     if not weights.any():
         raise ValueError("class_weight gives every example weight zero; at least one needs a weight above zero.")

@@ -1,4 +1,4 @@
-"""What the experiments share: noise with a stated seed, paired statistics, and figures that say where they come from."""
+"""What the experiments share: noise with a stated seed, paired statistics, figures that say where they come from."""
 
 import datetime
 import json

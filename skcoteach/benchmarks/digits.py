@@ -53,10 +53,11 @@ def run(options) -> None:
     """Print a row for each kind of noise; store all single accuracies if asked to."""
     figures: dict[str, dict] = {}
     rows = []
+    splits = range(options.splits)
     with Parallel(n_jobs=options.jobs) as parallel:
         for kind, rate in CELLS:
-            tasks = [(method, split, kind, rate, options.epochs) for method in METHODS for split in range(options.splits)]
-            scores = np.reshape(parallel(delayed(accuracy)(*task) for task in tasks), (len(METHODS), options.splits))
+            tasks = [(method, split, kind, rate, options.epochs) for method in METHODS for split in splits]
+            scores = np.reshape(parallel(delayed(accuracy)(*task) for task in tasks), (len(METHODS), len(splits)))
             figures[f"{kind} {rate}"] = {m: [round(float(s), 5) for s in each] for m, each in zip(METHODS, scores)}
             plain, batch, default = scores
             rows.append(
