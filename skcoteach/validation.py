@@ -9,11 +9,18 @@ import torch
 from scipy import sparse
 from sklearn import get_config
 from sklearn.utils import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from skcoteach._sklearn import InvalidParameterError, check_sample_weight, get_namespace_and_device, move_to
+from skcoteach._sklearn import (
+    InvalidParameterError,
+    check_1d_labels,
+    check_sample_weight,
+    get_namespace_and_device,
+    move_to,
+)
 from skcoteach.batches import Rows, item_of
 
 
@@ -143,17 +150,17 @@ def check_y(estimator, y, n_samples: int) -> np.ndarray:
     ValueError
         If y is missing, holds NaN or None, is continuous, or has another length than X.
     """
-    from sklearn.utils.multiclass import check_classification_targets
-
-    if isinstance(y, str):
-        raise ValueError(f"y must hold a label for each example; got the text {y!r}.")
-    y = to_host(y)
-    y = validate_data(estimator, "no_validation", y)
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
+    y = check_1d_labels(to_host(y), estimator=estimator)
     if y.dtype.kind == "O" and any(label is None for label in y):
         raise ValueError("Input y contains None. Every example needs a given label; remove the rows without one.")
     if len(y) != n_samples:
         raise ValueError(f"X and y have different lengths: {n_samples} examples and {len(y)} labels.")
-    check_classification_targets(y)
+    try:
+        check_classification_targets(y)
+    except TypeError as error:
+        raise ValueError(f"The labels in y cannot be sorted, they are of different types: {error}.") from error
     return y
 
 
@@ -165,10 +172,7 @@ def encode(y: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, np.nd
     ValueError
         If a label is not among ``classes``, or if there is a single class.
     """
-    try:
-        found, codes = np.unique(y, return_inverse=True)
-    except TypeError as error:
-        raise ValueError(f"The labels in y cannot be sorted, they are of different types: {error}.") from error
+    found, codes = np.unique(y, return_inverse=True)
     if classes is not None:
         unknown = np.setdiff1d(found, classes)
         if len(unknown):

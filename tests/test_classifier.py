@@ -1,0 +1,1039 @@
+"""The public contract of CoTeachingClassifier, held through what its users call."""
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import cloudpickle
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from cleanlab.classification import CleanLearning
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.datasets import load_digits
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+    learning_curve,
+    train_test_split,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from skcoteach import CoTeachingClassifier
+from skcoteach.benchmarks.common import noisy_labels, transition_matrix
+from skcoteach.networks import MLP, SmallCNN
+
+FAST = {"epochs": 4, "batch_size": 64, "random_state": 0}
+
+
+def fast(**parameters):
+    return CoTeachingClassifier(**{**FAST, **parameters})
+
+
+class Net(nn.Module):
+    """A user's network, with a parameter of its own and lazy about nothing."""
+
+    def __init__(self, n_features, n_classes, hidden=16):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(n_features, hidden), nn.Tanh(), nn.Linear(hidden, n_classes))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+class Items(Dataset):
+    """A map-style Dataset; its own labels are nonsense and must not be looked at."""
+
+    def __init__(self, X):
+        self.X = torch.as_tensor(np.array(X))
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        return self.X[i], "not a label"
+
+
+# scikit-learn's own checks
+
+
+def run_checks(estimator, expected_failures=None):
+    return check_estimator(estimator, on_fail=None, on_skip=None, expected_failed_checks=expected_failures)
+
+
+def assert_checks_ran(results, allowed_failures=()):
+    failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
+    assert not failed
+    assert {r["check_name"] for r in results if r["status"] == "xfail"} == set(allowed_failures)
+    absent = ("cupy", "dpnp", "cuda", "XPU", "MPS", "mps", "is not available")
+    for result in results:
+        if result["status"] == "skipped":
+            assert any(word in str(result["exception"]) for word in absent), result
+    passed = [r for r in results if r["status"] == "passed"]
+    assert len(passed) > 60
+    assert sum("array_api" in r["check_name"] for r in passed) >= 7
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"epochs": 40, "batch_size": 512, "forget_rate": 0.1}], ids=["defaults", "short"]
+)
+def test_every_check_of_scikit_learn_passes_in_float64(parameters):
+    assert_checks_ran(run_checks(CoTeachingClassifier(precision="float64", **parameters)))
+
+
+def test_in_float32_only_the_weight_checks_at_1e_7_may_fail():
+    reason = "compares at 1e-7, which float32 cannot hold; test_float32_weights_equal_repetition bounds the difference"
+    may_fail = ["check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"]
+    results = run_checks(CoTeachingClassifier(), dict.fromkeys(may_fail, reason))
+    assert_checks_ran(results, [r["check_name"] for r in results if r["status"] == "xfail"])
+    assert {r["check_name"] for r in results if r["status"] == "xfail"} <= set(may_fail)
+
+
+# parameters
+
+
+def test_prefixed_parameters_are_attributes_and_parameters():
+    estimator = CoTeachingClassifier(module__hidden=7, module2__hidden=9, optimizer__betas=(0.5, 0.9))
+    assert estimator.module__hidden == 7
+    for deep in (False, True):
+        parameters = estimator.get_params(deep=deep)
+        assert parameters["module__hidden"] == 7
+        assert parameters["module2__hidden"] == 9
+        assert parameters["optimizer__betas"] == (0.5, 0.9)
+
+
+@pytest.mark.parametrize("name", ["hidden", "modul__hidden", "module__", "optimizer", "optimiser__lr", "forgetrate"])
+def test_unknown_names_are_refused(name):
+    if name != "optimizer":
+        with pytest.raises(TypeError, match=name):
+            CoTeachingClassifier(**{name: 1})
+        estimator = CoTeachingClassifier()
+        before = estimator.get_params()
+        with pytest.raises(ValueError, match=name):
+            estimator.set_params(**{name: 1, "lr": 5.0})
+        assert estimator.get_params() == before
+
+
+def test_set_params_takes_known_and_prefixed_names():
+    estimator = CoTeachingClassifier()
+    assert estimator.set_params(lr=0.5, module__hidden=3) is estimator
+    assert (estimator.lr, estimator.module__hidden) == (0.5, 3)
+    assert estimator.set_params() is estimator
+
+
+def test_clone_repr_and_pickle_keep_nested_parameters():
+    estimator = CoTeachingClassifier(Net, module__hidden=5, optimizer=torch.optim.SGD, optimizer__momentum=0.9, lr=0.1)
+    for other in (clone(estimator), pickle.loads(pickle.dumps(estimator)), copy.deepcopy(estimator)):
+        assert other.get_params() == estimator.get_params()
+    assert "module__hidden=5" in repr(estimator)
+    assert "optimizer__momentum=0.9" in repr(estimator)
+    assert "module__hidden" in estimator._repr_html_()
+    with pytest.raises(NotFittedError):
+        clone(estimator).predict([[0.0, 1.0]])
+
+
+@pytest.mark.parametrize("parameters", [{}, {"module__hidden_": 3}, {"optimizer__lambda_": 1}])
+def test_an_unfitted_estimator_is_not_taken_for_a_fitted_one(parameters, table):
+    estimator = fast(**parameters)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(estimator)
+    for method in ("predict", "predict_proba", "predict_log_proba"):
+        with pytest.raises(NotFittedError):
+            getattr(estimator, method)(table[0])
+
+
+def test_prefixed_names_that_nobody_takes_are_refused_in_fit(table):
+    for parameters, words in (
+        ({"module__hiden": 3}, "module__hiden"),
+        ({"module2__hiden": 3}, "module2__hiden"),
+        ({"optimizer__momentum": 0.9}, "optimizer__momentum"),
+        ({"optimizer__lr": 0.1}, "lr instead"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            fast(**parameters).fit(*table)
+
+
+def test_optimizer_parameters_arrive(table):
+    X, y = table
+    plain = fast(optimizer=torch.optim.SGD, lr=0.1).fit(X, y).predict_proba(X)
+    momentum = fast(optimizer=torch.optim.SGD, lr=0.1, optimizer__momentum=0.9).fit(X, y).predict_proba(X)
+    assert not np.allclose(plain, momentum)
+
+
+# fitted attributes
+
+
+def test_fitted_attributes_are_those_of_the_contract(table):
+    X, y = table
+    estimator = fast(epochs=5, num_gradual=3, forget_rate=0.3, epoch_decay_start=2, lr=0.01).fit(X, y)
+    public = {name for name in vars(estimator) if name.endswith("_") and not name.startswith("_")}
+    assert public == {
+        "classes_",
+        "n_features_in_",
+        "modules_",
+        "forget_rate_",
+        "forget_rate_schedule_",
+        "n_iter_",
+        "history_",
+        "kept_frequency_",
+    }
+    assert_array_equal(estimator.classes_, [0, 1, 2])
+    assert estimator.n_features_in_ == 8
+    assert estimator.n_iter_ == 5
+    assert estimator.forget_rate_ == 0.3 and isinstance(estimator.forget_rate_, float)
+    assert_allclose(estimator.forget_rate_schedule_, [0, 0.15, 0.3, 0.3, 0.3])
+    assert len(estimator.modules_) == 2 and not any(module.training for module in estimator.modules_)
+    assert estimator.kept_frequency_.shape == y.shape and estimator.kept_frequency_.dtype == np.float64
+    assert (0 <= estimator.kept_frequency_).all() and (estimator.kept_frequency_ <= 1).all()
+
+    assert [record["epoch"] for record in estimator.history_] == [0, 1, 2, 3, 4]
+    assert_allclose([record["lr"] for record in estimator.history_], [0.01, 0.01, 0.01, 0.01 * 2 / 3, 0.01 / 3])
+    assert_allclose([record["forget_rate"] for record in estimator.history_], [0, 0.15, 0.3, 0.3, 0.3])
+    for record in estimator.history_:
+        assert set(record) == {"epoch", "lr", "forget_rate", "loss", "accuracy", "agreement", "duration"}
+        assert len(record["loss"]) == len(record["accuracy"]) == 2
+        assert all(0 <= value <= 1 for value in (*record["accuracy"], record["agreement"]))
+        assert record["duration"] > 0
+
+
+def test_kept_frequency_is_lower_for_wrong_labels():
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:800].astype(np.float32), y[:800]
+    given = noisy_labels(y, transition_matrix("symmetric", 0.3, 10), seed=3)
+    kept = fast(epochs=25, forget_rate=0.3).fit(X, given).kept_frequency_
+    wrong = given != y
+    assert kept[wrong].mean() < 0.35 < 0.8 < kept[~wrong].mean()
+    assert kept.mean() == pytest.approx(0.7, abs=0.03)
+
+
+def test_the_standardisation_makes_tables_in_any_unit_work():
+    X, y = load_digits(return_X_y=True)
+    units = np.logspace(-4, 4, X.shape[1])
+    X_train, X_test, y_train, y_test = train_test_split(X * units + 1e3 * units, y, random_state=0, stratify=y)
+    assert fast(epochs=20, forget_rate=0.0).fit(X_train, y_train).score(X_test, y_test) > 0.93
+
+
+def test_partial_fit_repeated_is_fit(table):
+    X, y = table
+    whole = fast().fit(X, y)
+    parts = fast()
+    for _ in range(FAST["epochs"]):
+        parts.partial_fit(X, y, classes=[0, 1, 2])
+    assert parts.n_iter_ == whole.n_iter_
+    assert_array_equal(parts.predict_proba(X), whole.predict_proba(X))
+    without_time = [[{**record, "duration": 0} for record in each.history_] for each in (whole, parts)]
+    assert without_time[0] == without_time[1]
+    assert not hasattr(parts, "kept_frequency_")
+
+
+def test_partial_fit_goes_on_from_fit_with_the_state_of_the_optimizer(table):
+    X, y = table
+    estimator = fast(epochs=3).fit(X, y)
+    assert hasattr(estimator, "kept_frequency_")
+    estimator.partial_fit(X[:50], y[:50])
+    assert estimator.n_iter_ == 4 and len(estimator.history_) == 4
+    assert estimator.history_[-1]["lr"] == estimator.history_[-2]["lr"]  # beyond the plan its last value holds
+    assert not hasattr(estimator, "kept_frequency_")
+    steps = [next(iter(s["state"].values()))["step"] for s in estimator._state.optimizer_states]
+    assert [int(step) for step in steps] == [3 * 3 + 1, 3 * 3 + 1]
+
+
+def test_partial_fit_refuses_what_it_cannot_do(table):
+    X, y = table
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        fast().partial_fit(X, y)
+    with pytest.raises(ValueError, match="not among the classes"):
+        fast().partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match="balanced"):
+        fast(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
+    estimator = fast().partial_fit(X, y, classes=[0, 1, 2])
+    before = estimator.predict_proba(X)
+    with pytest.raises(ValueError, match="differs from the classes"):
+        estimator.partial_fit(X, y, classes=[0, 1, 2, 3])
+    with pytest.raises(ValueError, match="features"):
+        estimator.partial_fit(X[:, :3], y)
+    assert estimator.n_iter_ == 1
+    assert_array_equal(estimator.predict_proba(X), before)
+
+
+# data of every kind
+
+
+def kinds_of_table(X, folder):
+    memory_map = np.memmap(folder / "X.dat", dtype=np.float64, mode="w+", shape=X.shape)
+    memory_map[:] = X
+    memory_map.flush()
+    names = [f"column {i}" for i in range(X.shape[1])]
+    return {
+        "float64": X.astype(np.float64),
+        "fortran": np.asfortranarray(X),
+        "strided": np.repeat(X, 2, axis=1)[:, ::2],
+        "list": X.tolist(),
+        "tensor": torch.tensor(X),
+        "tensor64": torch.tensor(X).double(),
+        "memmap": np.memmap(folder / "X.dat", dtype=np.float64, mode="r", shape=X.shape),
+        "pandas": pd.DataFrame(X, columns=names),
+        "polars": pl.DataFrame(X, schema=names),
+        "csr": sparse.csr_array(X),
+        "csc": sparse.csc_matrix(X),
+        "dataset": Items(X),
+        "subset": Subset(Items(X), range(len(X))),
+        "tensor dataset": TensorDataset(torch.tensor(X)),
+        "list of tensors": list(torch.tensor(X)),
+        "list of items": [(x, 1) for x in torch.tensor(X)],
+    }
+
+
+def test_every_kind_of_table_gives_the_same_bits(table, tmp_path):
+    X, y = table
+    expected = fast().fit(X, y).predict_proba(X)
+    for kind, data in kinds_of_table(X, tmp_path).items():
+        estimator = fast().fit(data, y)
+        proba = estimator.predict_proba(data)
+        assert isinstance(proba, np.ndarray), kind
+        assert_array_equal(proba, expected, err_msg=kind)
+        assert estimator.score(data, y) == pytest.approx(np.mean(estimator.classes_[expected.argmax(1)] == y)), kind
+
+
+def test_x_is_used_in_place_and_never_changed(table):
+    X, y = (each.copy() for each in table)
+    tensor = torch.from_numpy(X.copy())
+    fast().fit(X, y).predict(X)
+    fast().fit(tensor, y).predict(tensor)
+    assert_array_equal(X, table[0])
+    assert_array_equal(tensor.numpy(), table[0])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["ash", "birch", "cedar"]),
+        np.array(["ash", "birch", "cedar"], dtype=object),
+        np.array([-5, 3, 8]),
+        np.array([0.0, 1.0, 7.0]),
+        np.array([10, 20, 30], dtype=np.uint8),
+    ],
+    ids=["str", "object", "int", "float", "uint8"],
+)
+def test_labels_of_every_kind_come_back(labels, table):
+    X, y = table
+    estimator = fast(epochs=15).fit(X, labels[y])
+    assert_array_equal(estimator.classes_, labels)
+    assert estimator.classes_.dtype == labels.dtype
+    assert estimator.predict(X).dtype == labels.dtype
+    assert estimator.score(X, labels[y]) > 0.8
+
+
+def test_labels_as_bools_lists_tensors_and_series(table):
+    X, y = table
+    two = y == 1
+    estimator = fast().fit(X, two)
+    assert_array_equal(estimator.classes_, [False, True])
+    assert estimator.predict(X).dtype == bool
+    expected = fast().fit(X, y).predict_proba(X)
+    for labels in (y.tolist(), torch.tensor(y), pd.Series(y), pl.Series(y), torch.tensor(y).to(torch.uint8)):
+        assert_array_equal(fast().fit(X, labels).predict_proba(X), expected)
+
+
+def images(n=60, dtype=np.uint8):
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 2
+    X = rng.integers(0, 100, (n, 1, 8, 8)) + 100 * y[:, None, None, None] * (np.arange(8) < 4)
+    return X.astype(dtype), y
+
+
+def test_bytes_of_images_are_divided_by_255():
+    X, y = images()
+    as_bytes = fast(epochs=3).fit(X, y).predict_proba(X)
+    scaled = (X / 255).astype(np.float32)
+    assert_allclose(as_bytes, fast(epochs=3).fit(scaled, y).predict_proba(scaled), atol=1e-6)
+    assert_array_equal(as_bytes, fast(epochs=3).fit(torch.tensor(X), y).predict_proba(torch.tensor(X)))
+    assert_array_equal(as_bytes, fast(epochs=3).fit(Items(X), y).predict_proba(Items(X)))
+
+
+def test_another_kind_of_dtype_at_predict_is_refused():
+    X, y = images()
+    on_bytes = fast(epochs=1).fit(X, y)
+    with pytest.raises(ValueError, match="fitted on uint8"):
+        on_bytes.predict(X.astype(np.float32))
+    on_floats = fast(epochs=1).fit(X.astype(np.float32), y)
+    with pytest.raises(ValueError, match="fitted on floating"):
+        on_floats.predict(torch.tensor(X))
+
+
+def test_bytes_and_integers_in_tables_are_numbers(table):
+    y = table[1]
+    X = np.random.default_rng(0).integers(0, 255, (len(y), 5))
+    expected = fast().fit(X.astype(np.float32), y).predict_proba(X.astype(np.float32))
+    for dtype in (np.uint8, np.int64, np.uint16, np.int32):
+        assert_array_equal(fast().fit(X.astype(dtype), y).predict_proba(X.astype(dtype)), expected)
+    assert_array_equal(fast().fit(X.astype(np.float32), y).predict_proba(X), expected)
+
+
+def test_integers_stay_integers_for_an_embedding():
+    class Words(nn.Module):
+        def __init__(self, n_classes):
+            super().__init__()
+            self.embedding = nn.Embedding(10, 4)
+            self.linear = nn.Linear(4, n_classes)
+
+        def forward(self, x):
+            return self.linear(self.embedding(x).mean(1))
+
+    rng = np.random.default_rng(0)
+    y = np.arange(80) % 2
+    X = rng.integers(0, 5, (80, 6)) + 5 * y[:, None]
+    estimator = fast(module=Words, epochs=40, lr=0.05).fit(X, y)
+    assert estimator.score(X, y) == 1
+    with pytest.raises(ValueError, match="fitted on integers"):
+        estimator.predict(X.astype(float))
+
+
+def test_three_axes_need_a_module_and_work_with_one():
+    X, y = images()
+    X = X[:, 0]
+    with pytest.raises(ValueError, match="module=None makes a network for X of shape"):
+        fast().fit(X, y)
+    estimator = fast(module=lambda n_features, n_classes: nn.Sequential(nn.Flatten(), nn.Linear(n_features, n_classes)))
+    assert estimator.fit(X, y).predict_proba(X).shape == (60, 2)
+
+
+# modules
+
+
+def test_default_networks_follow_the_axes_of_x(table):
+    assert all(isinstance(module, MLP) for module in fast(epochs=1).fit(*table).modules_)
+    assert all(isinstance(module, SmallCNN) for module in fast(epochs=1).fit(*images()).modules_)
+
+
+def test_an_instance_is_where_the_first_network_starts_and_is_never_changed(table):
+    X, y = table
+    first, second = Net(8, 3), Net(8, 3)
+    before = [parameter.clone() for parameter in first.parameters()]
+    estimator = fast(module=first, module2=second, lr=1e-12, epochs=1).fit(X, y)
+    for old, now, fitted in zip(before, first.parameters(), estimator.modules_[0].parameters(), strict=True):
+        assert torch.equal(old, now)
+        assert_allclose(old.detach(), fitted.detach(), atol=1e-6)
+    assert estimator.modules_[0] is not first
+    with pytest.raises(ValueError, match="module2 must be an instance too"):
+        fast(module=first).fit(X, y)
+
+
+def test_networks_that_can_never_disagree_are_refused(table):
+    X, y = table
+    shared, other = Net(8, 3), Net(8, 3)
+    other.layers[0] = shared.layers[0]
+    with pytest.raises(ValueError, match="share parameters|equal weights"):
+        fast(module=lambda: shared).fit(X, y)
+    with pytest.raises(ValueError, match="equal weights"):
+        fast(module=shared, module2=copy.deepcopy(shared)).fit(X, y)
+
+
+def test_module2_is_made_like_the_first_unless_told_otherwise(table):
+    X, y = table
+    estimator = fast(module=Net, module__hidden=6, module2__hidden=9).fit(X, y)
+    assert [module.layers[0].out_features for module in estimator.modules_] == [6, 9]
+    estimator = fast(module=Net, module2=MLP, module__hidden=6, module2__hidden=(5,)).fit(X, y)
+    assert isinstance(estimator.modules_[1], MLP)
+
+
+# weights
+
+
+def weighted_and_repeated(seed=0, n=40):
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(n, 5)), rng.integers(0, 3, n)
+    weights = rng.integers(0, 4, n)
+    return X, y, weights
+
+
+@pytest.mark.parametrize("class_floor", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("class_weight", [None, "balanced", {0: 2.0, 1: 0.5, 2: 1.0}])
+def test_weights_equal_repetition(class_floor, class_weight):
+    X, y, weights = weighted_and_repeated()
+    make = fast(
+        epochs=30, batch_size=512, precision="float64", forget_rate=0.35, class_floor=class_floor, class_weight=class_weight
+    )
+    weighted = clone(make).fit(X, y, sample_weight=weights)
+    repeated = clone(make).fit(X.repeat(weights, axis=0), y.repeat(weights))
+    assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=0, atol=1e-9)
+    # what is kept of an example is what is kept of its repetitions on average
+    owner = np.arange(len(y)).repeat(weights)
+    mean_kept = np.bincount(owner, repeated.kept_frequency_, len(y))[weights > 0] / weights[weights > 0]
+    assert_allclose(weighted.kept_frequency_[weights > 0], mean_kept, atol=1e-9)
+
+
+def test_float32_weights_equal_repetition():
+    X, y, weights = weighted_and_repeated()
+    make = fast(epochs=30, batch_size=512, forget_rate=0.35)
+    weighted = clone(make).fit(X, y, sample_weight=weights)
+    repeated = clone(make).fit(X.repeat(weights, axis=0), y.repeat(weights))
+    assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=0, atol=1e-4)
+
+
+def test_rows_of_weight_zero_are_absent_but_their_class_counts(table):
+    X, y = table
+    weights = np.where(y == 2, 0.0, 1.0)
+    estimator = fast(epochs=30, precision="float64", batch_size=512).fit(X, y, sample_weight=weights)
+    assert_array_equal(estimator.classes_, [0, 1, 2])
+    assert estimator.kept_frequency_.shape == y.shape and np.isfinite(estimator.kept_frequency_).all()
+    absent = fast(epochs=30, precision="float64", batch_size=512)
+    for _ in range(30):
+        absent.partial_fit(X[y != 2], y[y != 2], classes=[0, 1, 2])
+    assert_allclose(estimator.predict_proba(X), absent.predict_proba(X), atol=1e-9)
+
+
+def test_metadata_routing_passes_sample_weight_on(table):
+    X, y = table
+    weights = np.where(y == 0, 0.01, 1.0)
+    with config_context(enable_metadata_routing=True):
+        estimator = fast().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), estimator)
+        routed = pipeline.fit(X, y, sample_weight=weights).predict_proba(X)
+        scores = cross_validate(estimator, X, y, params={"sample_weight": weights}, cv=2)["test_score"]
+        assert np.isfinite(scores).all()
+    X_scaled = StandardScaler().fit_transform(X)
+    assert_allclose(routed, fast().fit(X_scaled, y, sample_weight=weights).predict_proba(X_scaled), atol=1e-6)
+
+
+# randomness
+
+SAME_BITS = """
+import sys
+import numpy as np, torch
+torch.set_num_threads(1)
+np.random.rand(int(sys.argv[1])); torch.rand(int(sys.argv[1]))
+from sklearn.datasets import make_classification
+from skcoteach import CoTeachingClassifier
+X, y = make_classification(150, random_state=0)
+clf = CoTeachingClassifier(epochs=3, batch_size=32, random_state=5).fit(X.astype("float32"), y)
+print(clf.predict_proba(X.astype("float32")).tobytes().hex())
+"""
+
+
+def test_the_same_seed_gives_the_same_bits_in_another_process():
+    outputs = {
+        subprocess.run([sys.executable, "-c", SAME_BITS, drawn], capture_output=True, text=True, check=True).stdout
+        for drawn in ("1", "1000")
+    }
+    assert len(outputs) == 1
+
+
+def test_the_same_seed_gives_the_same_bits_whatever_ran_before(table):
+    X, y = table
+    first = fast().fit(X, y).predict_proba(X)
+    torch.rand(17), np.random.rand(3)
+    again = fast().fit(X, y)
+    assert_array_equal(first, again.predict_proba(X))
+    assert_array_equal(first, again.fit(X, y).predict_proba(X))
+    assert not np.array_equal(first, fast(random_state=1).fit(X, y).predict_proba(X))
+
+
+def test_a_random_state_instance_is_consumed_and_none_differs(table):
+    X, y = table
+    rng = np.random.RandomState(0)
+    estimator = fast(random_state=rng)
+    first, second = estimator.fit(X, y).predict_proba(X), estimator.fit(X, y).predict_proba(X)
+    assert not np.array_equal(first, second)
+    assert_array_equal(first, fast(random_state=np.random.RandomState(0)).fit(X, y).predict_proba(X))
+    estimator = fast(random_state=None)
+    assert not np.array_equal(estimator.fit(X, y).predict_proba(X), estimator.fit(X, y).predict_proba(X))
+
+
+@pytest.mark.parametrize("random_state", [None, 0])
+def test_global_random_state_is_untouched(table, random_state):
+    import random
+
+    def states():
+        return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
+
+    before = states()
+    fast(random_state=random_state).fit(*table).predict(table[0])
+    assert states() == before
+
+
+def test_parallel_cross_validation_gives_the_same_bits_at_equal_threads(table):
+    X, y = table
+    cv = StratifiedKFold(3)
+    alone = cross_val_predict(fast(), X, y, cv=cv, method="predict_proba")
+    with joblib.parallel_config("loky", inner_max_num_threads=1):
+        together = cross_val_predict(fast(), X, y, cv=cv, method="predict_proba", n_jobs=2)
+    assert_array_equal(alone, together)
+
+
+# scikit-learn's tools
+
+
+def test_grid_search_over_a_pipeline_in_processes(table):
+    X, y = table
+    grid = {"cotteaching__lr": [1e-3, 1e-2], "cotteaching__module__hidden": [4, 8]}
+    grid = {name.replace("cotteaching", "coteachingclassifier"): values for name, values in grid.items()}
+    pipeline = make_pipeline(StandardScaler(), CoTeachingClassifier(Net, **FAST))
+    search = GridSearchCV(pipeline, grid, cv=2, n_jobs=2).fit(X, y)
+    assert len(search.cv_results_["params"]) == 4
+    best = search.best_estimator_[-1]
+    assert best.modules_[0].layers[0].out_features == search.best_params_["coteachingclassifier__module__hidden"]
+    assert search.score(X, y) > 0.5
+
+
+def test_grid_search_with_labels_as_a_tensor(table):
+    X, y = table
+    search = GridSearchCV(fast(), {"lr": [1e-3, 1e-2]}, cv=3).fit(torch.tensor(X), torch.tensor(y))
+    reference = GridSearchCV(fast(), {"lr": [1e-3, 1e-2]}, cv=3).fit(X, y)
+    assert_array_equal(search.cv_results_["mean_test_score"], reference.cv_results_["mean_test_score"])
+
+
+def test_cross_val_predict_follows_the_library_of_x_only_under_dispatch(table):
+    X, y = table
+    arguments = {"cv": 3, "method": "predict_proba"}
+    expected = cross_val_predict(fast(), X, y, **arguments)
+    as_numpy = cross_val_predict(fast(), torch.tensor(X), torch.tensor(y), **arguments)
+    assert isinstance(as_numpy, np.ndarray)
+    with config_context(array_api_dispatch=True):
+        as_tensor = cross_val_predict(fast(), torch.tensor(X), torch.tensor(y), **arguments)
+    assert isinstance(as_tensor, torch.Tensor) and as_tensor.device.type == "cpu"
+    assert_array_equal(as_numpy, expected)
+    assert_array_equal(as_tensor.numpy(), expected)
+
+
+def test_under_dispatch_every_array_attribute_and_output_is_a_tensor(table):
+    X, y = (torch.tensor(each) for each in table)
+    with config_context(array_api_dispatch=True):
+        estimator = fast().fit(X, y)
+        for method in ("predict", "predict_proba", "predict_log_proba"):
+            assert isinstance(getattr(estimator, method)(X), torch.Tensor)
+        assert isinstance(estimator.score(X, y), float)
+    assert not [name for name, value in vars(estimator).items() if isinstance(value, np.ndarray)]
+    for name in ("classes_", "kept_frequency_", "forget_rate_schedule_"):
+        assert isinstance(getattr(estimator, name), torch.Tensor)
+    words = np.array(["a", "b", "c"])[table[1]]
+    with config_context(array_api_dispatch=True):
+        estimator = fast().fit(X, words)
+        assert set(estimator.predict(X)) <= {"a", "b", "c"}
+        assert isinstance(estimator.predict_proba(X), torch.Tensor)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "tensor", "dataset"])
+def test_datasets_tensors_and_arrays_are_cross_validated_alike(kind, table):
+    X, y = table
+    data = {"numpy": X, "tensor": torch.tensor(X), "dataset": Items(X)}[kind]
+    scores = cross_val_score(fast(epochs=10), data, y, cv=3)
+    assert_array_equal(scores, cross_val_score(fast(epochs=10), X, y, cv=3))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda clf: CalibratedClassifierCV(clf, cv=2),
+        lambda clf: StackingClassifier([("co", clf), ("lr", LogisticRegression())], cv=2),
+        lambda clf: VotingClassifier([("co", clf), ("lr", LogisticRegression())], voting="soft"),
+        lambda clf: BaggingClassifier(clf, n_estimators=2, random_state=0),
+    ],
+    ids=["calibrated", "stacking", "voting", "bagging"],
+)
+def test_meta_estimators_take_it(wrap, table):
+    X, y = table
+    estimator = wrap(fast(epochs=15)).fit(X, y)
+    assert estimator.score(X, y) > 0.75
+    assert_allclose(estimator.predict_proba(X).sum(1), 1)
+
+
+def test_permutation_importance_and_learning_curve(table):
+    X, y = table
+    estimator = fast(epochs=15).fit(X, y)
+    assert permutation_importance(estimator, X, y, n_repeats=2, random_state=0).importances_mean.max() > 0.05
+    _, train, test = learning_curve(fast(), X, y, train_sizes=[0.5, 1.0], cv=2)
+    assert train.shape == test.shape == (2, 2) and np.isfinite(test).all()
+
+
+def test_predict_proba_sums_to_one_and_agrees_with_the_other_outputs(table):
+    X, y = table
+    estimator = fast().fit(X, y)
+    proba = estimator.predict_proba(X)
+    assert proba.dtype == np.float64
+    assert_allclose(proba.sum(1), 1, rtol=1e-12)
+    assert_allclose(np.exp(estimator.predict_log_proba(X)), proba, rtol=1e-9)
+    assert_array_equal(estimator.predict(X), proba.argmax(1))
+    with torch.no_grad():
+        each = [module(torch.tensor(X)).double().softmax(1) for module in estimator.modules_]
+    assert_allclose(proba, (each[0] + each[1]).numpy() / 2, atol=1e-6)
+
+
+def test_rows_do_not_depend_on_their_neighbours(table):
+    X, y = table
+    estimator = fast(precision="float64").fit(X, y)
+    assert_allclose(estimator.predict_proba(X[7:8]), estimator.predict_proba(X)[7:8], rtol=1e-9)
+
+
+# cleanlab
+
+
+@pytest.mark.parametrize("kind", ["numpy", "tensor", "dataset"])
+def test_clean_learning_is_accurate_on_digits_with_pair_noise(kind):
+    X, y = load_digits(return_X_y=True)
+    X = X.astype(np.float32)
+    make = {"numpy": lambda X: X, "tensor": torch.tensor, "dataset": Items}[kind]
+    scores = []
+    for split in range(5 if kind == "numpy" else 1):
+        X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=split)
+        given = noisy_labels(y_train, transition_matrix("pair", 0.3, 10), seed=500 + split)
+        learner = CleanLearning(CoTeachingClassifier(forget_rate=0.1, epochs=60, random_state=0), seed=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            learner.fit(make(X_train), given)
+        scores.append(learner.score(make(X_test), y_test))
+    assert np.mean(scores) >= (0.92 if kind == "numpy" else 0.9)
+
+
+# callbacks
+
+
+class StopWhen:
+    """A callback that stops when training has agreed with itself, and notes what it saw."""
+
+    def __init__(self, epochs):
+        self.epochs, self.seen = epochs, []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, X=None, y=None, metadata=None, fitted_estimator=None):
+        if context.task_name == "epoch":
+            self.seen.append((context.task_id, fitted_estimator, fitted_estimator.predict_proba(X), metadata))
+            return fitted_estimator.n_iter_ >= self.epochs
+        return False
+
+
+def test_a_callback_can_stop_the_fit_and_sees_copies(table):
+    X, y = table
+    callback = StopWhen(3)
+    estimator = fast(epochs=6, num_gradual=1, epoch_decay_start=6).set_callbacks(callback)
+    estimator.fit(X, y, sample_weight=np.ones(len(y)))
+    assert estimator.n_iter_ == 3 and [seen[0] for seen in callback.seen] == [0, 1, 2]
+    assert_array_equal(callback.seen[0][3]["sample_weight"], np.ones(len(y)))
+    plain = fast(epochs=6, num_gradual=1, epoch_decay_start=6).set_callbacks(StopWhen(1)).fit(X, y)
+    assert_array_equal(plain.predict_proba(X), callback.seen[0][2])
+    for _, copied, proba, _ in callback.seen:
+        assert not any(module.training for module in copied.modules_)
+        assert_array_equal(copied.predict_proba(X), proba)  # later epochs have not changed it
+
+
+def test_watching_does_not_change_the_training(table):
+    X, y = table
+    watched = fast().set_callbacks(ScoringMonitor(scoring="accuracy")).fit(X, y)
+    assert_array_equal(watched.predict_proba(X), fast().fit(X, y).predict_proba(X))
+
+
+def test_scoring_monitor_and_progress_bar_work_through_search_and_pipeline(table, capsys):
+    X, y = table
+    monitor = ScoringMonitor(scoring="accuracy")
+    fast().set_callbacks(monitor).fit(X, y)
+    assert len([row for row in monitor.get_logs().data if row["task_name"] == "epoch"]) == FAST["epochs"]
+
+    pipeline = make_pipeline(StandardScaler(), fast())
+    pipeline.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y)
+    assert "CoTeachingClassifier" in capsys.readouterr().out
+    search = GridSearchCV(fast(), {"lr": [1e-3, 1e-2]}, cv=2)
+    search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y)
+    assert "CoTeachingClassifier" in capsys.readouterr().out
+    monitored = GridSearchCV(fast().set_callbacks(monitor := ScoringMonitor(scoring="accuracy")), {"lr": [1e-3]}, cv=2)
+    monitored.fit(X, y)
+    assert len(monitor.get_logs().data) >= FAST["epochs"]
+
+
+# interruption
+
+
+class InterruptedNet(Net):
+    """Presses Ctrl-C in its n-th training batch."""
+
+    calls = 0
+    interrupt_at = 10**9
+
+    def forward(self, x):
+        if self.training:
+            type(self).calls += 1
+            if type(self).calls == self.interrupt_at:
+                raise KeyboardInterrupt
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("epochs_done", [1, 2])
+def test_ctrl_c_keeps_the_epochs_done(table, epochs_done, monkeypatch):
+    X, y = table
+    parameters = {"module": InterruptedNet, "num_gradual": 1, "epochs": 5, "epoch_decay_start": 5}
+    reference = fast(**parameters).set_callbacks(StopWhen(epochs_done)).fit(X, y)
+    batches = 3  # an epoch: 200 rows in batches of 64, the last of 8 is skipped
+    monkeypatch.setattr(InterruptedNet, "calls", 0)
+    monkeypatch.setattr(InterruptedNet, "interrupt_at", 2 * batches * epochs_done + 4)
+    estimator = fast(**parameters)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, y)
+    assert estimator.n_iter_ == len(estimator.history_) == epochs_done
+    assert_array_equal(estimator.predict_proba(X), reference.predict_proba(X))
+    assert_array_equal(estimator.kept_frequency_, reference.kept_frequency_)
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_the_earlier_fit(table, monkeypatch):
+    X, y = table
+    estimator = fast(module=InterruptedNet).fit(X, y)
+    before = estimator.predict_proba(X)
+    monkeypatch.setattr(InterruptedNet, "calls", 0)
+    monkeypatch.setattr(InterruptedNet, "interrupt_at", 2)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X[:100], y[:100])
+    assert_array_equal(estimator.predict_proba(X), before)
+
+
+# travel
+
+
+@pytest.mark.parametrize("travel", ["pickle", "joblib", "cloudpickle", "deepcopy", "copy"])
+def test_a_fitted_estimator_travels(travel, table):
+    X, y = table
+
+    def through_joblib(estimator):
+        file = io.BytesIO()
+        joblib.dump(estimator, file)
+        file.seek(0)
+        return joblib.load(file)
+
+    there = {
+        "pickle": lambda e: pickle.loads(pickle.dumps(e)),
+        "joblib": through_joblib,
+        "cloudpickle": lambda e: pickle.loads(cloudpickle.dumps(e)),
+        "deepcopy": copy.deepcopy,
+        "copy": copy.copy,
+    }[travel]
+    estimator = fast().fit(X, y)
+    arrived = there(estimator)
+    assert_array_equal(arrived.predict_proba(X), estimator.predict_proba(X))
+    assert arrived.history_ == estimator.history_
+    assert_array_equal(
+        arrived.partial_fit(X, y).predict_proba(X), copy.deepcopy(estimator).partial_fit(X, y).predict_proba(X)
+    )
+
+
+# bad input
+
+
+class Wide(nn.Module):
+    def __init__(self, n_features):
+        super().__init__()
+        self.linear = nn.Linear(n_features, 7)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+class Failing(Net):
+    def forward(self, x):
+        raise OSError("the user's own error")
+
+
+class NoTensor(Net):
+    def forward(self, x):
+        return (super().forward(x),)
+
+
+def with_value(X, value):
+    X = X.copy()
+    X[3, 2] = value
+    return X
+
+
+BAD = {
+    # name: (parameters, change of X, change of y, fit arguments, error, words)
+    "NaN in X": ({}, lambda X: with_value(X, np.nan), None, {}, ValueError, "X contains NaN"),
+    "infinity in X": ({}, lambda X: with_value(X, np.inf), None, {}, ValueError, "X contains infinity"),
+    "NaN in a tensor": ({}, lambda X: torch.tensor(with_value(X, np.nan)), None, {}, ValueError, "X contains NaN"),
+    "1-D X": ({}, lambda X: X[:, 0], None, {}, ValueError, "Expected 2D array"),
+    "1-D tensor": ({}, lambda X: torch.tensor(X[:, 0]), None, {}, ValueError, "Expected 2D array"),
+    "empty X": ({}, lambda X: X[:0], lambda y: y[:0], {}, ValueError, "0 sample"),
+    "empty tensor": ({}, lambda X: torch.tensor(X[:0]), lambda y: y[:0], {}, ValueError, "0 sample"),
+    "no columns": ({}, lambda X: X[:, :0], None, {}, ValueError, "0 feature"),
+    "complex X": ({}, lambda X: X + 1j, None, {}, ValueError, "Complex data not supported"),
+    "complex tensor": ({}, lambda X: torch.tensor(X + 1j), None, {}, ValueError, "Complex data not supported"),
+    "text in X": ({}, lambda X: X.astype(str).astype(object) + "x", None, {}, ValueError, "could not convert"),
+    "empty Dataset": ({}, lambda X: Items(X[:0]), lambda y: y[:0], {}, ValueError, "0 sample"),
+    "no y": ({}, None, lambda y: None, {}, ValueError, "requires y"),
+    "short y": ({}, None, lambda y: y[:-1], {}, ValueError, "different lengths: 200 examples and 199 labels"),
+    "NaN in y": ({}, None, lambda y: np.where(y == 1, np.nan, y), {}, ValueError, "y contains NaN"),
+    "None in y": ({}, None, lambda y: [None, *y[1:].astype(object)], {}, ValueError, "y contains None"),
+    "continuous y": ({}, None, lambda y: y + 0.5, {}, ValueError, "continuous"),
+    "mixed y": ({}, None, lambda y: np.array(["a", *y[1:]], dtype=object), {}, ValueError, "cannot be sorted"),
+    "one class": ({}, None, lambda y: np.ones_like(y), {}, ValueError, "1 class"),
+    "2-D y": ({}, None, lambda y: np.stack([y, y], 1), {}, ValueError, "y should be a 1d array"),
+    "short weights": ({}, None, None, {"sample_weight": [1.0]}, ValueError, "sample_weight"),
+    "negative weights": ({}, None, None, {"sample_weight": -np.ones(200)}, ValueError, "[Nn]egative"),
+    "NaN weights": ({}, None, None, {"sample_weight": np.full(200, np.nan)}, ValueError, "sample_weight contains NaN"),
+    "zero weights": ({}, None, None, {"sample_weight": np.zeros(200)}, ValueError, "non-zero"),
+    "class weight of another class": ({"class_weight": {7: 2.0}}, None, None, {}, ValueError, "not in y"),
+    "negative class weight": ({"class_weight": {0: -2.0}}, None, None, {}, ValueError, "finite weights of 0 or more"),
+    "class weights all zero": ({"class_weight": {0: 0, 1: 0, 2: 0}}, None, None, {}, ValueError, "weight zero"),
+    "forget rate 1": ({"forget_rate": 1.0}, None, None, {}, ValueError, "'forget_rate' parameter"),
+    "forget rate as text": ({"forget_rate": "a lot"}, None, None, {}, ValueError, "'forget_rate' parameter"),
+    "class floor": ({"class_floor": 1.5}, None, None, {}, ValueError, "'class_floor' parameter"),
+    "no epochs": ({"epochs": 0}, None, None, {}, ValueError, "'epochs' parameter"),
+    "epochs as float": ({"epochs": 2.0}, None, None, {}, ValueError, "'epochs' parameter"),
+    "batch size": ({"batch_size": 0}, None, None, {}, ValueError, "'batch_size' parameter"),
+    "lr": ({"lr": 0}, None, None, {}, ValueError, "'lr' parameter"),
+    "exponent": ({"exponent": 0}, None, None, {}, ValueError, "'exponent' parameter"),
+    "precision": ({"precision": "int8"}, None, None, {}, ValueError, "'precision' parameter"),
+    "random state": ({"random_state": "x"}, None, None, {}, ValueError, "'random_state' parameter"),
+    "module": ({"module": 3}, None, None, {}, ValueError, "'module' parameter"),
+    "augment": ({"augment": 3}, None, None, {}, ValueError, "'augment' parameter"),
+    "warm-up too long": ({"num_gradual": 5}, None, None, {}, ValueError, r"num_gradual \(5\) is greater than epochs"),
+    "unknown device": ({"device": "gpu7"}, None, None, {}, ValueError, "device='gpu7'"),
+    "optimizer instance": (
+        {"optimizer": torch.optim.SGD([torch.zeros(1)], lr=1)},
+        None,
+        None,
+        {},
+        ValueError,
+        "'optimizer' parameter",
+    ),
+    "optimizer makes none": ({"optimizer": lambda p, lr: 3}, None, None, {}, TypeError, "torch.optim.Optimizer"),
+    "optimizer with a closure": ({"optimizer": torch.optim.LBFGS}, None, None, {}, ValueError, "closure"),
+    "module makes no module": ({"module": lambda: 3}, None, None, {}, TypeError, "torch.nn.Module is expected"),
+    "wrong output": ({"module": Wide}, None, None, {}, ValueError, r"\(2, 3\).*got shape \(2, 7\)"),
+    "no tensor": ({"module": NoTensor}, None, None, {}, TypeError, "returned a tuple"),
+    "wrong input size": (
+        {"module": lambda: nn.Linear(5, 3)},
+        None,
+        None,
+        {},
+        ValueError,
+        r"Linear cannot take a batch of X with shape \(2, 8\)",
+    ),
+    "nothing to train": ({"module": nn.Identity}, None, None, {}, ValueError, "shape|no parameters"),
+    "a module that needs more": ({"module": nn.Linear}, None, None, {}, ValueError, "module__in_features"),
+    "diverged": ({"lr": 1e30, "epochs": 3}, None, None, {}, ValueError, "diverged"),
+    "the user's own error": ({"module": Failing}, None, None, {}, OSError, "the user's own error"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_told_in_the_users_words_and_nothing_is_lost(name, table):
+    parameters, change_X, change_y, arguments, error, words = BAD[name]
+    X, y = table
+    estimator = fast().fit(pd.DataFrame(X, columns=list("abcdefgh")), y)
+    before = vars(estimator).copy()
+    expected = estimator.predict_proba(pd.DataFrame(X, columns=list("abcdefgh")))
+    old_parameters = {name: getattr(estimator, name) for name in parameters}
+    estimator.set_params(**parameters)
+    with pytest.raises(error, match=words), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(change_X(X) if change_X else X, change_y(y) if change_y else y, **arguments)
+    estimator.set_params(**old_parameters)
+    assert vars(estimator).keys() == before.keys()
+    assert all(vars(estimator)[name] is before[name] for name in before)
+    assert_array_equal(estimator.predict_proba(pd.DataFrame(X, columns=list("abcdefgh"))), expected)
+
+
+@pytest.mark.parametrize("names", [list("abcdefgh"), None], ids=["data frame", "array"])
+def test_predict_refuses_another_form(names, table):
+    X, y = table
+    estimator = fast(epochs=1).fit(pd.DataFrame(X, columns=names) if names else X, y)
+    with pytest.raises(ValueError, match="expecting 8 features|feature names"):
+        estimator.predict(pd.DataFrame(X[:, :3], columns=names[:3]) if names else X[:, :3])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "X does not have valid feature names")
+        with pytest.raises(ValueError, match="expecting 8 features|examples of shape"):
+            estimator.predict(torch.zeros(4, 9))
+        with pytest.raises(ValueError, match="examples of shape"):
+            estimator.predict(np.zeros((4, 8, 2)))
+
+
+def test_outputs_that_look_like_probabilities_get_a_warning(table):
+    def with_softmax(n_features, n_classes):
+        return nn.Sequential(nn.Linear(n_features, n_classes), nn.Softmax(1))
+
+    with pytest.warns(UserWarning, match="Softmax"):
+        fast(module=with_softmax, epochs=1).fit(*table)
+
+
+# the loop's options
+
+
+def test_num_iter_per_epoch_limits_the_batches(table):
+    X, y = table
+    estimator = fast(num_iter_per_epoch=1, epochs=1, num_gradual=0, batch_size=50).fit(X, y)
+    seen = estimator.kept_frequency_
+    assert len(set(np.round(seen, 12))) <= 50 + 3  # those not seen get the mean of their class
+
+
+def test_augment_gets_whole_batches_and_both_networks_see_its_result(table):
+    X, y = table
+    shapes = []
+
+    def augment(x):
+        shapes.append(tuple(x.shape))
+        return torch.zeros_like(x)
+
+    estimator = fast(augment=augment, epochs=2).fit(X, y)
+    assert shapes == [(64, 8)] * 3 * 2
+    # training saw nothing but zeros, so the inputs say nothing about the class
+    assert max(estimator.history_[-1]["accuracy"]) < 0.5
+
+
+def test_verbose_prints_about_ten_lines_or_one_an_epoch(table, capsys):
+    X, y = table
+    for verbose, epochs, lines in ((0, 25, 0), (1, 25, 9), (1, 3, 3), (2, 25, 25)):
+        fast(verbose=verbose, epochs=epochs).fit(X, y)
+        printed = capsys.readouterr().out.splitlines()
+        assert len(printed) == lines
+    assert "epoch 25/25" in printed[-1] and "forget rate 0.20" in printed[-1]
+
+
+def test_float64_and_float32_networks_have_that_precision(table):
+    for precision, dtype in (("float32", torch.float32), ("float64", torch.float64)):
+        estimator = fast(precision=precision, epochs=1).fit(*table)
+        assert {p.dtype for module in estimator.modules_ for p in module.parameters()} == {dtype}
+
+
+def test_forget_rate_zero_learns_from_everything(table):
+    estimator = fast(forget_rate=0.0).fit(*table)
+    assert_allclose(estimator.kept_frequency_, 1)
+
+
+def test_the_readmes_early_stop_is_what_it_says():
+    """The class of the README, run as it stands there."""
+    readme = (pytest.importorskip("pathlib").Path(__file__).parent.parent / "README.md").read_text()
+    blocks = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
+    code = next(block for block in blocks if "on_fit_task_end" in block)
+    assert len(code.strip().splitlines()) <= 14
+    namespace = {}
+    exec(textwrap.dedent(code), namespace)
+    stopped = namespace["clf"]
+    assert 1 <= stopped.n_iter_ < stopped.epochs
