@@ -15,9 +15,7 @@ torch.set_num_threads(1)  # small data: more threads only disturb the other test
 @pytest.fixture(scope="session")
 def table():
     """A small table of three classes, float32, and its labels."""
-    X, y = make_classification(
-        n_samples=200, n_features=8, n_informative=5, n_classes=3, class_sep=2.0, random_state=0
-    )
+    X, y = make_classification(n_samples=200, n_features=8, n_informative=5, n_classes=3, class_sep=2.0, random_state=0)
     X = X.astype(np.float32)
     X.setflags(write=False)
     y.setflags(write=False)

@@ -476,7 +476,12 @@ def weighted_and_repeated(seed=0, n=40):
 def test_weights_equal_repetition(class_floor, class_weight):
     X, y, weights = weighted_and_repeated()
     make = fast(
-        epochs=30, batch_size=512, precision="float64", forget_rate=0.35, class_floor=class_floor, class_weight=class_weight
+        epochs=30,
+        batch_size=512,
+        precision="float64",
+        forget_rate=0.35,
+        class_floor=class_floor,
+        class_weight=class_weight,
     )
     weighted = clone(make).fit(X, y, sample_weight=weights)
     repeated = clone(make).fit(X.repeat(weights, axis=0), y.repeat(weights))

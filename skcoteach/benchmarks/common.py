@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import skcoteach
+
 
 def transition_matrix(kind: str, rate: float, n_classes: int) -> np.ndarray:
     """P(given | true) of the noise of Han et al. (2018), section 4.
@@ -85,8 +87,8 @@ def write_json(file: str | Path, command: list[str], figures: dict) -> None:
     origin = {
         "command": "python -m skcoteach.benchmarks " + " ".join(command),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("skcoteach", "torch", "numpy", "scikit-learn", "cleanlab")},
+        "versions": {"python": platform.python_version(), "skcoteach": skcoteach.__version__}
+        | {name: version(name) for name in ("torch", "numpy", "scikit-learn", "cleanlab")},
         "machine": {
             "processor": platform.machine(),
             "cores": os.cpu_count(),

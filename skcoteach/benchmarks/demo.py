@@ -92,5 +92,6 @@ def draw(curves: dict[str, list[float]], file: str) -> None:
         title="Digits, 30 % of the training labels flipped to the next class",
     )
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.set_ylim(top=1.0)
+    axes.legend(loc="upper right")
     figure.savefig(file, dpi=120)

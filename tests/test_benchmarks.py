@@ -1,0 +1,81 @@
+"""The experiments run from the command line, and what they share does what it says."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skcoteach.benchmarks.__main__ import main
+from skcoteach.benchmarks.common import mean_and_error, noisy_labels, table, transition_matrix
+from skcoteach.benchmarks.digits import CELLS, METHODS, split_with_noise
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(["pair", "symmetric"]), st.floats(0, 1), st.integers(2, 12))
+def test_transition_matrices_have_the_stated_rate_in_every_column(kind, rate, n_classes):
+    matrix = transition_matrix(kind, rate, n_classes)
+    np.testing.assert_allclose(matrix.sum(axis=0), 1)
+    np.testing.assert_allclose(np.diag(matrix), 1 - rate)
+
+
+def test_pair_noise_turns_a_class_into_the_next():
+    given_labels = noisy_labels(np.arange(5), transition_matrix("pair", 1.0, 5), seed=0)
+    assert given_labels.tolist() == [1, 2, 3, 4, 0]
+
+
+def test_noise_follows_the_matrix_and_the_seed():
+    true = np.arange(50_000) % 4
+    matrix = np.array([[0.5, 0.0, 0.1, 0.2], [0.5, 1.0, 0.2, 0.2], [0.0, 0.0, 0.6, 0.0], [0.0, 0.0, 0.1, 0.6]])
+    drawn = noisy_labels(true, matrix, seed=1)
+    for c in range(4):
+        np.testing.assert_allclose(np.bincount(drawn[true == c], minlength=4) / 12_500, matrix[:, c], atol=0.02)
+    np.testing.assert_array_equal(drawn, noisy_labels(true, matrix, seed=1))
+    assert (drawn != noisy_labels(true, matrix, seed=2)).any()
+
+
+def test_mean_and_error_are_those_of_the_textbook():
+    assert mean_and_error([1.0, 2.0, 3.0, 6.0]) == pytest.approx((3.0, np.sqrt(14 / 3 / 4)))
+
+
+def test_tables_are_markdown():
+    assert table(["a", "bb"], [["long", "1"]]).splitlines() == ["| a    | bb |", "| ---- | -: |", "| long |  1 |"]
+
+
+def test_splits_are_paired_and_tests_stay_clean():
+    X_train, X_test, given_labels, true, y_test = split_with_noise(3, "pair", 0.3)
+    assert len(X_train) == len(given_labels) == len(true) == 1257 and len(X_test) == len(y_test) == 540
+    assert set((given_labels - true) % 10) == {0, 1}
+    assert (given_labels != true).mean() == pytest.approx(0.3, abs=0.04)
+    np.testing.assert_array_equal(X_train, split_with_noise(3, "symmetric", 0.7)[0])
+
+
+def test_digits_prints_a_row_for_each_noise_and_stores_where_figures_come_from(tmp_path, capsys):
+    file = tmp_path / "digits.json"
+    main(["digits", "--splits", "2", "--epochs", "1", "--jobs", "1", "--json", str(file)])
+    printed = capsys.readouterr().out
+    for kind, rate in CELLS:
+        assert f"| {kind} {rate:g}" in printed
+    stored = json.loads(file.read_text())
+    assert stored["command"] == "python -m skcoteach.benchmarks digits --splits 2 --epochs 1"
+    assert {"date", "versions", "machine"} <= stored.keys()
+    assert {"torch", "scikit-learn", "cleanlab", "skcoteach"} <= stored["versions"].keys()
+    scores = stored["accuracy"]["symmetric 0.7"]
+    assert set(scores) == set(METHODS) and all(len(each) == 2 for each in scores.values())
+
+
+def test_the_demo_prints_its_table_and_says_where_the_picture_is(tmp_path, capsys):
+    picture = tmp_path / "curves.png"
+    main(["demo", "--epochs", "2", "--picture", str(picture)])
+    printed = capsys.readouterr().out
+    for words in ("plain networks", "co-teaching", "test accuracy", "wrong labels among the kept", "seconds"):
+        assert words in printed
+    assert str(picture) in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_unknown_experiment_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["nothing"])
+    assert "invalid choice" in capsys.readouterr().err
