@@ -6,6 +6,7 @@ asked for; :func:`batches` cuts an order of rows into mini-batches. What is vali
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -30,11 +31,12 @@ def item_of(items: Dataset | Sequence, position: int) -> Tensor:
     item = items[position]
     x = item[0] if isinstance(item, tuple) else item
     try:
-        return torch.as_tensor(x)
+        with _read_only_is_fine():
+            return torch.as_tensor(x)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             "The items of X must be tensors, arrays or numbers, or tuples that start with one of these; item "
-            f"{position} has {type(x).__name__}. Convert it in the Dataset (a transform, say)."
+            f"{position} has {type(x).__name__}. Convert it in the Dataset (a transform, say; a list to a tuple)."
         ) from error
 
 
@@ -85,8 +87,7 @@ class Rows:
         if isinstance(self.X, Tensor):
             return self.X
         if isinstance(self.X, np.ndarray) and self.X.flags.c_contiguous and self.X.dtype in _TORCH_DTYPES:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)
+            with _read_only_is_fine():
                 return torch.from_numpy(self.X)
         return None
 
@@ -109,6 +110,14 @@ class Rows:
                     f"The items of X have different shapes: {self.item_shape} and {tuple(item.shape)}. All items of a "
                     "Dataset or list must have one shape, so that they can be stacked to a batch."
                 )
+
+
+@contextmanager
+def _read_only_is_fine() -> Iterator[None]:
+    """torch warns of arrays that must not be written to; nothing is written here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writ", UserWarning)
+        yield
 
 
 _TORCH_DTYPES = {np.dtype(t) for t in ("float32", "float64", "float16", "uint8", "int8", "int16", "int32", "int64")}

@@ -19,7 +19,7 @@ from torch import Tensor
 from skcoteach._sklearn import Interval, InvalidParameterError, StrOptions, check_same_namespace
 from skcoteach.pickling import for_cpu, for_here
 from skcoteach.run import Run
-from skcoteach.training import log_mean_probabilities, mean_probabilities, predict
+from skcoteach.training import log_mean_probabilities, mean_probabilities, predict, with_gradients
 from skcoteach.validation import check_form, check_X, is_items, to_host, to_namespace_of
 
 PREFIXES = ("module__", "module2__", "optimizer__")
@@ -251,6 +251,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         return "modules_" in vars(self)
 
     @with_callbacks
+    @with_gradients
     def fit(self, X, y, sample_weight=None):
         """Train two fresh networks on X and the given labels.
 
@@ -302,6 +303,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         )
         return self._assign(run.fitted())
 
+    @with_gradients
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one more epoch, over X, at position ``n_iter_`` of the schedules.
 

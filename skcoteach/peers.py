@@ -14,10 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from skcoteach import networks
 from skcoteach._sklearn import InvalidParameterError
-from skcoteach.batches import Rows
-from skcoteach.networks import MLP, SmallCNN
-from skcoteach.training import TrainingData, random_state
+from skcoteach.training import MODULES, TrainingData, check_logits
 
 
 def make_networks(
@@ -67,9 +66,9 @@ def make_networks(
 
 def _default_module(item_shape: tuple[int, ...]) -> type[nn.Module]:
     if len(item_shape) == 1:
-        return MLP
+        return networks.MLP
     if len(item_shape) == 3:
-        return SmallCNN
+        return networks.SmallCNN
     raise InvalidParameterError(
         "module=None makes a network for X of shape (n_samples, n_features) or (n_samples, n_channels, height, width); "
         f"X has {len(item_shape) + 1} axes, its items have shape {item_shape}. Give images without a channel axis one "
@@ -93,7 +92,8 @@ def _make(
     name = getattr(module, "__name__", repr(module))
     check_takes(module, given, prefixes, name)
     accepted = _accepted(module)
-    arguments = {size: value for size, value in sizes.items() if size in accepted} | given
+    bound = getattr(module, "keywords", {})  # of a functools.partial: given explicitly, too
+    arguments = {size: value for size, value in sizes.items() if size in accepted and size not in bound} | given
     missing = [each for each, has_default in accepted.items() if not has_default and each not in arguments]
     if missing:
         raise InvalidParameterError(
@@ -150,10 +150,10 @@ def reads_indices(network: nn.Module) -> bool:
     return isinstance(first, (nn.Embedding, nn.EmbeddingBag))
 
 
-def check_networks(networks: tuple[nn.Module, nn.Module], data: TrainingData, seed: int) -> None:
+def check_networks(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> None:
     """Run both networks on a few rows and refuse two that cannot teach each other.
 
-    Lazy layers get their shapes here.
+    Lazy layers get their shapes and weights here.
 
     Raises
     ------
@@ -164,13 +164,14 @@ def check_networks(networks: tuple[nn.Module, nn.Module], data: TrainingData, se
         If a network returns something else than a tensor of floating point numbers.
     """
     rows = data.used[:2]
-    for parameter, network in zip(("module", "module2"), networks, strict=True):
-        network.eval()
-        with torch.no_grad(), random_state(data.targets.device, seed):
-            _check_output(_call(network, data.rows, rows), parameter, len(rows), data.n_classes)
+    for parameter, network in zip(MODULES, pair, strict=True):
+        with torch.no_grad():
+            outputs = _call(network.eval(), data.rows[rows])
+        check_logits(outputs, parameter, len(rows), data.n_classes)
+        _warn_of_probabilities(outputs, parameter)
         if not any(p.requires_grad for p in network.parameters()):
             raise ValueError(f"The network made by {parameter} has no parameters that can be trained.")
-    first, second = (list(network.parameters()) for network in networks)
+    first, second = (list(network.parameters()) for network in pair)
     if {p.data_ptr() for p in first if p.numel()} & {p.data_ptr() for p in second}:
         raise ValueError(
             "The two networks share parameters, so they can never disagree. module and module2 must make separate "
@@ -183,33 +184,28 @@ def check_networks(networks: tuple[nn.Module, nn.Module], data: TrainingData, se
         )
 
 
-def _call(network: nn.Module, rows: Rows, numbers: Tensor) -> Tensor:
-    inputs = rows[numbers]
+def _call(network: nn.Module, inputs: Tensor) -> Tensor:
     seen_as = f"a batch of X with shape {tuple(inputs.shape)} and dtype {inputs.dtype}"
     try:
         return network(inputs)
     except (RuntimeError, IndexError) as error:
         # The user's own errors pass as they are; where torch complains about the data, we say it in the user's words.
-        raised_in = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if not raised_in.startswith(os.path.dirname(os.path.realpath(torch.__file__)) + os.sep):
+        if isinstance(error, torch.OutOfMemoryError) or not raised_by_torch(error):
             raise
         raise ValueError(f"{type(network).__name__} cannot take {seen_as}: {error}") from error
 
 
-def _check_output(outputs: Tensor, parameter: str, n_rows: int, n_classes: int) -> None:
-    if not isinstance(outputs, Tensor):
-        raise TypeError(
-            f"The network made by {parameter} must return a tensor of raw logits; it returned a "
-            f"{type(outputs).__name__}."
-        )
-    if not outputs.is_floating_point():
-        raise TypeError(f"The network made by {parameter} must return floating point logits; got {outputs.dtype}.")
-    if tuple(outputs.shape) != (n_rows, n_classes):
-        raise ValueError(
-            f"The network made by {parameter} must return raw logits of shape (n_samples, n_classes), here "
-            f"{(n_rows, n_classes)} (one column per class, also for two classes); got shape {tuple(outputs.shape)}."
-        )
-    if n_classes > 1 and bool(((outputs >= 0) & (outputs <= 1)).all() & ((outputs.sum(1) - 1).abs() < 1e-4).all()):
+def raised_by_torch(error: Exception) -> bool:
+    """Whether an error comes from a file of torch or from our own layers, rather than from the user's code."""
+    raised_in = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
+    torchs = os.path.dirname(os.path.realpath(torch.__file__)) + os.sep
+    return raised_in.startswith(torchs) or raised_in == os.path.realpath(networks.__file__)
+
+
+def _warn_of_probabilities(outputs: Tensor, parameter: str) -> None:
+    if outputs.shape[1] > 1 and bool(
+        ((outputs >= 0) & (outputs <= 1)).all() & ((outputs.sum(1) - 1).abs() < 1e-4).all()
+    ):
         warnings.warn(
             f"The outputs of the network made by {parameter} look like probabilities: all lie in [0, 1] and each row "
             "sums to one. Raw logits are expected; remove the Softmax at its end.",

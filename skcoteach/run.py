@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from skcoteach._sklearn import InvalidParameterError
-from skcoteach.peers import check_networks, check_takes, make_networks, reads_indices
+from skcoteach.peers import check_networks, check_takes, make_networks, raised_by_torch, reads_indices
 from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
 from skcoteach.training import CoTeaching, TrainingData, random_state, standardize
 from skcoteach.validation import check_form, check_weights, check_X, check_y, encode, to_host, to_namespace_of
@@ -74,8 +74,8 @@ class Run:
             )
             for network in networks:
                 network.to(device, dtype)
-        run._place(device, dtype, indices=reads_indices(networks[0]))
-        check_networks(networks, run.data, run.seed)
+            run._place(device, dtype, indices=reads_indices(networks[0]))
+            check_networks(networks, run.data)
         standardize(networks, run.data)
         run._begin(networks, _make_optimizers(estimator, networks))
         return run
@@ -101,8 +101,8 @@ class Run:
     def _place(self, device: torch.device, dtype: torch.dtype, *, indices: bool) -> None:
         self.data = TrainingData(
             rows=self.rows.place(device, dtype, indices=indices),
-            targets=torch.from_numpy(self.codes).to(device, torch.int64),
-            weights=torch.from_numpy(self.host_weights).to(device, dtype),
+            targets=torch.tensor(self.codes, dtype=torch.int64, device=device),
+            weights=torch.tensor(self.host_weights, dtype=dtype, device=device),
             used=torch.from_numpy(np.flatnonzero(self.host_weights)),
             n_classes=len(self.classes),
         )
@@ -119,7 +119,7 @@ class Run:
             seed=self.seed,
         )
         self.history = list(history or ())
-        self._finished: list[Tensor] = []
+        self._finished: tuple[list[Tensor], list[dict]] = [], []
         self._forget_kept()
 
     @property
@@ -137,17 +137,19 @@ class Run:
             self._forget_kept()
         self._kept_sum += kept
         self._seen_count += seen
-        if self._finished:
-            for finished, tensor in zip(self._finished, self._tensors(), strict=True):
-                finished.copy_(tensor)
-        else:
-            self._finished = [tensor.clone() for tensor in self._tensors()]
+        self._finished = (
+            [tensor.clone() for tensor in self._tensors()],
+            copy.deepcopy([optimizer.state_dict() for optimizer in self.training.optimizers]),
+        )
         self.history.append(record)
 
     def undo_unfinished_epoch(self) -> None:
-        """Give the networks the weights that they had at the end of the last finished epoch."""
-        for finished, tensor in zip(self._finished, self._tensors(), strict=True):
+        """Give networks and optimizers the state that they had at the end of the last finished epoch."""
+        tensors, states = self._finished
+        for finished, tensor in zip(tensors, self._tensors(), strict=True):
             tensor.copy_(finished)
+        for optimizer, state in zip(self.training.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
 
     def _tensors(self) -> Iterator[Tensor]:
         for network in self.training.networks:
@@ -225,8 +227,10 @@ def _device(device, X, precision: str) -> torch.device:
         return torch.device("cpu") if accelerator is None or lacks_precision else accelerator
     try:
         wanted = torch.device(device)
+        if wanted.type == "meta":
+            raise RuntimeError("it holds no numbers")
         torch.empty(1, dtype=DTYPES[precision], device=wanted)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidParameterError(
             f"device={device!r} cannot be used with precision={precision!r}: {reason}"
@@ -260,7 +264,14 @@ def _make_optimizer(estimator, network: nn.Module) -> Optimizer:
         )
     check_takes(estimator.optimizer, given, dict.fromkeys(given, "optimizer"), name)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = estimator.optimizer(trained, lr=estimator.lr, **given)
+    try:
+        optimizer = estimator.optimizer(trained, lr=estimator.lr, **given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        if not raised_by_torch(error) and isinstance(estimator.optimizer, type) and "'lr'" in str(error):
+            raise InvalidParameterError(f"optimizer={name} takes no lr: {error}") from error
+        if not raised_by_torch(error):
+            raise
+        raise InvalidParameterError(f"optimizer={name} refuses lr={estimator.lr} or {given}: {error}") from error
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer={name} made a {type(optimizer).__name__}; a torch.optim.Optimizer is expected.")
     closure = inspect.signature(optimizer.step).parameters.get("closure")

@@ -22,8 +22,59 @@ from skcoteach.networks import Standardize
 from skcoteach.selection import kept_mean, kept_weights
 
 
+#: The parameters of the estimator that make the first and the second network, for messages.
+MODULES = ("module", "module2")
+
+
 class DivergedError(ValueError):
     """The loss became NaN or infinite."""
+
+
+def check_logits(outputs: Tensor, parameter: str, n_rows: int, n_classes: int) -> None:
+    """Refuse what is no raw logits of the batch.
+
+    Raises
+    ------
+    TypeError
+        If a network returned something else than a tensor of floating point numbers.
+    ValueError
+        If the shape is not (n_rows, n_classes).
+    """
+    if not isinstance(outputs, Tensor):
+        kind = type(outputs).__name__
+        raise TypeError(f"The network made by {parameter} must return a tensor of raw logits; it returned a {kind}.")
+    if not outputs.is_floating_point():
+        raise TypeError(f"The network made by {parameter} must return floating point logits; got {outputs.dtype}.")
+    if tuple(outputs.shape) != (n_rows, n_classes):
+        raise ValueError(
+            f"The network made by {parameter} must return raw logits of shape (n_samples, n_classes), here "
+            f"{(n_rows, n_classes)} (one column per class, also for two classes); got shape {tuple(outputs.shape)}."
+        )
+
+
+def check_augmented(augmented: Tensor, inputs: Tensor) -> Tensor:
+    """Refuse what ``augment`` returned if it cannot stand for the batch.
+
+    Raises
+    ------
+    TypeError
+        If it is no tensor, or one of another dtype or device.
+    ValueError
+        If it has another number of rows.
+    """
+    expected = f"augment must return a tensor of {len(inputs)} rows, {inputs.dtype} on {inputs.device}, as it was given"
+    if not isinstance(augmented, Tensor):
+        raise TypeError(f"{expected}; it returned a {type(augmented).__name__}.")
+    if (augmented.dtype, augmented.device) != (inputs.dtype, inputs.device):
+        raise TypeError(f"{expected}; it returned {augmented.dtype} on {augmented.device}.")
+    if augmented.ndim == 0 or len(augmented) != len(inputs):
+        raise ValueError(f"{expected}; it returned a tensor of shape {tuple(augmented.shape)}.")
+    return augmented
+
+
+def with_gradients(function: Callable) -> Callable:
+    """Run ``function`` as usual where the caller has switched gradients off (``torch.no_grad``, ``inference_mode``)."""
+    return torch.inference_mode(False)(torch.enable_grad()(function))
 
 
 @contextmanager
@@ -150,11 +201,11 @@ class CoTeaching:
                 rows = rows.to(device, non_blocking=True)
                 weights = data.weights[rows]
                 if self.augment is not None:
-                    inputs = self.augment(inputs)
+                    inputs = check_augmented(self.augment(inputs), inputs)
                 step, kept = self._step(inputs, data.targets[rows], weights, forget_rate, data.n_classes)
                 totals += step
-                kept_share[rows] = (kept / (2 * weights)).to(wide)
-                seen[rows] = True
+                kept_share.index_copy_(0, rows, (kept / (2 * weights)).to(wide))
+                seen.index_fill_(0, rows, True)
                 n_steps += 1
         record = self._record(totals.tolist(), n_steps, epoch, learning_rate, forget_rate)
         record["duration"] = time.perf_counter() - start
@@ -164,7 +215,12 @@ class CoTeaching:
         self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float, n_classes: int
     ) -> tuple[Tensor, Tensor]:
         """Each network learns from what its peer keeps; sums for the history and the kept weight by both."""
-        logits = [network(inputs) for network in self.networks]
+        # a copy for the first, because its layers may work in place
+        logits = [self.networks[0](inputs.clone()), self.networks[1](inputs)]
+        for each, parameter in zip(logits, MODULES, strict=True):
+            check_logits(each, parameter, len(targets), n_classes)
+            if not each.requires_grad:
+                raise ValueError(f"The outputs of the network made by {parameter} do not depend on its parameters.")
         losses = [cross_entropy(each, targets, reduction="none") for each in logits]
         kept = [
             kept_weights(each, targets, weights, forget_rate, class_floor=self.class_floor, n_classes=n_classes)
@@ -231,7 +287,8 @@ def predict(networks: tuple[nn.Module, nn.Module], rows: Rows, combine: Callable
     combined = []
     for numbers in torch.arange(len(rows)).split(_chunk(rows)):
         inputs = rows[numbers]
-        combined.append(combine(torch.stack([network(inputs) for network in networks])))
+        # a copy for the first, because its layers may work in place
+        combined.append(combine(torch.stack([networks[0](inputs.clone()), networks[1](inputs)])))
     return torch.cat(combined)
 
 

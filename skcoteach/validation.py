@@ -12,7 +12,7 @@ from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from skcoteach._sklearn import (
     InvalidParameterError,
@@ -52,9 +52,12 @@ def check_X(estimator, X, *, reset: bool) -> Rows:
         rows = _check_tensor(estimator, X if isinstance(X, Tensor) else _to_tensor(X))
         validate_data(estimator, rows.X, reset=reset, skip_check_array=True)
     else:
-        rows = Rows(
-            validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", allow_nd=True, order=None)
-        )
+        if isinstance(X, DataLoader):
+            raise TypeError("X is a DataLoader. Give its dataset; batches are made here, of batch_size examples.")
+        X = validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", allow_nd=True)
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"X must hold numbers; its dtype is {X.dtype}.")
+        rows = Rows(X)
     return rows
 
 
@@ -92,6 +95,8 @@ def _check_tensor(estimator, X: Tensor) -> Rows:
             f"Expected 2D array, got {X.ndim}D tensor instead, of shape {tuple(X.shape)}. Reshape your data using "
             "X.reshape(-1, 1) if it has a single feature or X.reshape(1, -1) if it is a single sample."
         )
+    if X.is_meta:
+        raise ValueError("X is on the meta device: it has a shape, but no numbers.")
     if X.is_complex():
         raise ValueError(f"Complex data not supported: X is a tensor of {X.dtype}.")
     _check_not_empty(estimator, "tensor", tuple(X.shape))
@@ -213,7 +218,10 @@ def _class_weights(class_weight: dict, classes: list) -> np.ndarray:
     unknown = [label for label in class_weight if label not in classes]
     if unknown and any(label not in class_weight for label in classes):
         raise InvalidParameterError(f"class_weight names classes that are not in y: {unknown}. y has {classes}.")
-    weights = np.array([class_weight.get(label, 1.0) for label in classes], dtype=np.float64)
+    try:
+        weights = np.array([class_weight.get(label, 1.0) for label in classes], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidParameterError(f"class_weight must hold numbers; got {class_weight}.") from error
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise InvalidParameterError(f"class_weight must hold finite weights of 0 or more; got {class_weight}.")
     return weights

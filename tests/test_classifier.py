@@ -697,21 +697,24 @@ def test_rows_do_not_depend_on_their_neighbours(table):
 # cleanlab
 
 
-@pytest.mark.parametrize("kind", ["numpy", "tensor", "dataset"])
-def test_clean_learning_is_accurate_on_digits_with_pair_noise(kind):
+def cleaned(split, make=np.asarray):
+    """Predictions on the test images, and their accuracy."""
     X, y = load_digits(return_X_y=True)
-    X = X.astype(np.float32)
-    make = {"numpy": lambda X: X, "tensor": torch.tensor, "dataset": Items}[kind]
-    scores = []
-    for split in range(5 if kind == "numpy" else 1):
-        X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=split)
-        given = noisy_labels(y_train, transition_matrix("pair", 0.3, 10), seed=500 + split)
-        learner = CleanLearning(CoTeachingClassifier(forget_rate=0.1, epochs=60, random_state=0), seed=0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            learner.fit(make(X_train), given)
-        scores.append(learner.score(make(X_test), y_test))
-    assert np.mean(scores) >= (0.92 if kind == "numpy" else 0.9)
+    X_train, X_test, y_train, y_test = train_test_split(
+        X.astype(np.float32), y, test_size=0.3, stratify=y, random_state=split
+    )
+    given = noisy_labels(y_train, transition_matrix("pair", 0.3, 10), seed=500 + split)
+    learner = CleanLearning(CoTeachingClassifier(forget_rate=0.1, epochs=60, random_state=0), seed=0)
+    learner.fit(make(X_train), given)
+    return learner.predict_proba(make(X_test)), learner.score(make(X_test), y_test)
+
+
+def test_clean_learning_is_accurate_on_digits_with_pair_noise_whatever_x_is():
+    predictions, scores = zip(*(cleaned(split) for split in range(5)), strict=True)
+    assert np.mean(scores) >= 0.92
+    for make in (torch.tensor, Items):
+        same, _ = cleaned(0, make)
+        assert_array_equal(same, predictions[0])
 
 
 # callbacks
@@ -807,6 +810,19 @@ def test_ctrl_c_keeps_the_epochs_done(table, epochs_done, monkeypatch):
     assert estimator.n_iter_ == len(estimator.history_) == epochs_done
     assert_array_equal(estimator.predict_proba(X), reference.predict_proba(X))
     assert_array_equal(estimator.kept_frequency_, reference.kept_frequency_)
+
+
+def test_training_goes_on_after_ctrl_c_as_after_a_stop(table, monkeypatch):
+    X, y = table
+    parameters = {"module": InterruptedNet, "num_gradual": 1, "epochs": 5, "epoch_decay_start": 5}
+    parameters |= {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9, "lr": 0.1}
+    reference = fast(**parameters).set_callbacks(StopWhen(2)).fit(X, y).partial_fit(X, y)
+    monkeypatch.setattr(InterruptedNet, "calls", 0)
+    monkeypatch.setattr(InterruptedNet, "interrupt_at", 2 * 3 * 2 + 6)
+    estimator = fast(**parameters)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, y)
+    assert_array_equal(estimator.partial_fit(X, y).predict_proba(X), reference.predict_proba(X))
 
 
 def test_ctrl_c_in_the_first_epoch_leaves_the_earlier_fit(table, monkeypatch):
@@ -986,6 +1002,64 @@ def test_outputs_that_look_like_probabilities_get_a_warning(table):
 
     with pytest.warns(UserWarning, match="Softmax"):
         fast(module=with_softmax, epochs=1).fit(*table)
+
+
+class ShortWhileTraining(Net):
+    def forward(self, x):
+        outputs = super().forward(x)
+        return outputs[:-1] if self.training else outputs
+
+
+class DetachedWhileTraining(Net):
+    def forward(self, x):
+        outputs = super().forward(x)
+        return outputs.detach() if self.training else outputs
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "words"),
+    [
+        ({"augment": lambda x: None}, TypeError, "augment must return a tensor.*NoneType"),
+        ({"augment": lambda x: x.double()}, TypeError, "augment must return.*float64"),
+        ({"augment": lambda x: x[:5]}, ValueError, r"augment must return.*\(5, 8\)"),
+        ({"module": ShortWhileTraining}, ValueError, r"\(64, 3\).*got shape \(63, 3\)"),
+        ({"module": DetachedWhileTraining}, ValueError, "do not depend on its parameters"),
+    ],
+)
+def test_what_goes_wrong_only_in_training_is_told_too(parameters, error, words, table):
+    with pytest.raises(error, match=words):
+        fast(**parameters).fit(*table)
+
+
+@pytest.mark.parametrize("switched_off", [torch.no_grad, torch.inference_mode])
+def test_fit_works_where_gradients_are_switched_off(switched_off, table):
+    X, y = table
+    expected = fast().fit(X, y).partial_fit(X, y).predict_proba(X)
+    with switched_off():
+        assert_array_equal(fast().fit(X, y).partial_fit(X, y).predict_proba(X), expected)
+
+
+def test_networks_that_work_in_place_do_not_disturb_the_other(table):
+    X, y = table
+
+    def network(inplace):
+        return lambda n_features, n_classes: nn.Sequential(nn.ReLU(inplace=inplace), nn.Linear(n_features, n_classes))
+
+    in_place, copying = (fast(module=network(inplace)).fit(X, y) for inplace in (True, False))
+    assert_array_equal(in_place.predict_proba(X), copying.predict_proba(X))
+
+
+def test_lazy_layers_start_with_different_weights(table):
+    X, y = table
+    estimator = fast(module=lambda n_classes: nn.LazyLinear(n_classes), epochs=1, lr=1e-12).fit(X, y)
+    first, second = estimator.modules_
+    assert not torch.allclose(first.weight, second.weight)
+
+
+def test_read_only_weights_are_taken(table):
+    X, y = table
+    weights = pd.Series(np.ones(len(y)))
+    assert_array_equal(fast().fit(X, y, sample_weight=weights).predict(X), fast().fit(X, y).predict(X))
 
 
 # the loop's options

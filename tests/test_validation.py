@@ -324,7 +324,7 @@ def test_examples_of_another_shape_are_refused_with_both_shapes(shape):
         (X[:, 0], "Unknown label type: continuous"),
         (np.array(["a", 1, "a", 1, "b", 2], dtype=object), "labels in y cannot be sorted, they are of different types"),
         (np.array([0, 1] * 3) * 1j, "Complex data not supported"),
-        ("cat", "y"),
+        ("cat", "y should be a 1d array"),
     ],
     ids=str,
 )

@@ -1,0 +1,483 @@
+"""A run turns parameters into schedules, seeds, devices, networks and optimizers, and epochs into fitted attributes."""
+
+import copy
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skcoteach import CoTeachingClassifier
+from skcoteach.run import Run, _device
+
+N = 60
+X = np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32)
+Y = np.random.default_rng(1).choice(["a", "b", "c"], N)
+
+
+class Net(nn.Sequential):
+    """A network with batch statistics and dropout, so that all that must be kept is there."""
+
+    def __init__(self, n_features, n_classes):
+        super().__init__(nn.BatchNorm1d(n_features), nn.Linear(n_features, 6), nn.Dropout(), nn.Linear(6, n_classes))
+
+
+def estimator(**parameters):
+    return CoTeachingClassifier(**{"epochs": 6, "batch_size": 20, "device": "cpu", "random_state": 0} | parameters)
+
+
+def start(X=X, y=Y, sample_weight=None, classes=None, **parameters):
+    return Run.start(estimator(**parameters), X, y, sample_weight, classes)
+
+
+def run_epochs(run, n):
+    for _ in range(n):
+        run.run_epoch()
+    return run
+
+
+def bits(networks):
+    return [tensor.clone() for network in networks for tensor in network.state_dict().values()]
+
+
+def equal(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def without_durations(history):
+    return [{name: value for name, value in record.items() if name != "duration"} for record in history]
+
+
+# --- schedules -------------------------------------------------------------------------------------------------------
+
+
+def expected_forget_rates(epochs, forget_rate, num_gradual, exponent=1.0):
+    rising = [forget_rate**exponent * epoch / max(num_gradual - 1, 1) for epoch in range(num_gradual)]
+    return rising + [forget_rate] * (epochs - num_gradual)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "num_gradual", "expected_num_gradual"),
+    [(100, None, 10), (10, None, 10), (3, None, 3), (1, None, 1), (20, 5, 5), (20, 0, 0), (20, 1, 1), (20, 20, 20)],
+)
+def test_warm_up_takes_ten_epochs_or_all_unless_told_otherwise(epochs, num_gradual, expected_num_gradual):
+    run = start(epochs=epochs, num_gradual=num_gradual, forget_rate=0.4)
+    expected = expected_forget_rates(epochs, 0.4, expected_num_gradual)
+    assert run.forget_rates.tolist() == pytest.approx(expected, rel=1e-14)
+    assert run.warm_up_end == max(expected_num_gradual - 1, 0)
+
+
+def test_exponent_sets_where_the_warm_up_ends():
+    rates = start(epochs=5, num_gradual=3, forget_rate=0.25, exponent=0.5).forget_rates
+    assert rates.tolist() == pytest.approx([0.0, 0.25, 0.5, 0.25, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "decay_start", "expected_start"),
+    [(250, None, 80), (100, None, 32), (3, None, 0), (10, 10, 10), (10, 4, 4), (10, 0, 0), (10, 99, 99)],
+)
+def test_learning_rate_decays_from_80_of_250_epochs_unless_told_otherwise(epochs, decay_start, expected_start):
+    rates = start(epochs=epochs, epoch_decay_start=decay_start, lr=0.5).learning_rates
+    for epoch, rate in enumerate(rates):
+        left = 1 if epoch < expected_start else (epochs - epoch) / (epochs - expected_start)
+        assert rate == pytest.approx(0.5 * left, rel=1e-14)
+    assert len(rates) == epochs
+
+
+def test_epochs_run_at_their_position_of_the_schedules_and_beyond_them_at_the_last():
+    run = start(epochs=3, num_gradual=3, forget_rate=0.4, lr=0.01, epoch_decay_start=1)
+    history = run_epochs(run, 5).history
+    assert [record["epoch"] for record in history] == [0, 1, 2, 3, 4]
+    assert [record["forget_rate"] for record in history] == pytest.approx([0, 0.2, 0.4, 0.4, 0.4])
+    assert [record["lr"] for record in history] == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.005])
+    assert run.epoch == 5
+
+
+def test_a_warm_up_longer_than_the_training_is_refused():
+    with pytest.raises(ValueError, match=r"num_gradual \(7\) is greater than epochs \(6\)"):
+        start(num_gradual=7)
+
+
+# --- seeds -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_random_state_gives_the_same_networks_and_seed():
+    first, second, other = start(module=Net), start(module=Net), start(module=Net, random_state=1)
+    assert first.seed == second.seed != other.seed
+    assert equal(bits(first.training.networks), bits(second.training.networks))
+    assert not equal(bits(first.training.networks), bits(other.training.networks))
+    assert first.training.seed == first.seed
+
+
+def test_networks_start_from_different_weights():
+    first, second = start().training.networks
+    assert not torch.equal(first[1].weight, second[1].weight)
+
+
+def test_a_random_state_instance_is_consumed():
+    random_state = np.random.RandomState(0)
+    assert start(random_state=random_state).seed != start(random_state=random_state).seed
+    assert start(random_state=np.random.RandomState(0)).seed == start(random_state=0).seed
+
+
+def test_no_random_state_draws_from_the_operating_system_and_not_from_global_states():
+    seeds = []
+    for _ in range(2):
+        np.random.seed(0)
+        random.seed(0)
+        torch.manual_seed(0)
+        before = np.random.get_state()[1].tolist(), random.getstate(), torch.get_rng_state().tolist()
+        seeds.append(run_epochs(start(random_state=None), 1).seed)
+        assert (np.random.get_state()[1].tolist(), random.getstate(), torch.get_rng_state().tolist()) == before
+    assert seeds[0] != seeds[1]
+
+
+# --- devices and precision -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """Let torch report an accelerator, or none."""
+
+    def report(kind):
+        device = kind and torch.device(kind)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: device)
+
+    return report
+
+
+@pytest.mark.parametrize(
+    ("reported", "precision", "chosen"),
+    [
+        (None, "float32", "cpu"),
+        ("cuda", "float32", "cuda"),
+        ("cuda", "float64", "cuda"),
+        ("mps", "float32", "mps"),
+        ("mps", "float64", "cpu"),
+        ("xpu", "float64", "xpu"),
+    ],
+)
+def test_auto_is_an_accelerator_that_supports_the_precision_else_the_cpu(reported, precision, chosen, accelerator):
+    accelerator(reported)
+    assert _device("auto", X, precision) == torch.device(chosen)
+    assert _device("auto", torch.from_numpy(X), precision) == torch.device(chosen)
+
+
+def test_auto_follows_a_tensor_that_is_on_an_accelerator(accelerator):
+    accelerator("cuda")
+    assert _device("auto", torch.ones(2, 2, device="meta"), "float32") == torch.device("meta")
+    assert _device("cpu", torch.ones(2, 2, device="meta"), "float32") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_a_device_may_be_given_as_torch_takes_it(device, accelerator):
+    accelerator("cuda")
+    run = start(device=device)
+    assert next(run.training.networks[0].parameters()).device.type == "cpu"
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:x", "", "hpu", "cuda:99", 99])
+def test_devices_that_are_not_there_are_refused_in_one_line(device):
+    with pytest.raises(ValueError, match=r"device=.* cannot be used with precision='float32': ") as raised:
+        start(device=device)
+    assert repr(device) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("float64", torch.float64)])
+def test_networks_inputs_and_weights_have_the_precision(precision, dtype):
+    run = start(precision=precision, module=Net)
+    tensors = [t for network in run.training.networks for t in network.state_dict().values() if t.is_floating_point()]
+    assert {t.dtype for t in (*tensors, run.data.weights, run.data.rows[torch.tensor([0])])} == {dtype}
+
+
+def test_integers_are_indices_where_the_network_starts_with_an_embedding():
+    def module(n_classes):
+        return nn.Sequential(nn.Embedding(10, 5), nn.Flatten(), nn.Linear(20, n_classes))
+
+    tokens = np.random.default_rng(0).integers(0, 10, (N, 4)).astype(np.int32)
+    run = run_epochs(start(tokens, module=module), 1)
+    assert run.data.rows[torch.tensor([0])].dtype == torch.int64
+    assert run.fitted()["_state"].indices
+    assert not start(tokens).data.rows.indices
+
+
+def test_the_first_layer_is_standardised_with_the_weighted_data():
+    weights = np.arange(N) % 3
+    network = start(100 + 50 * X, sample_weight=weights).training.networks[0]
+    assert network[0].mean.tolist() == pytest.approx(np.average(100 + 50 * X, axis=0, weights=weights), rel=1e-5)
+
+
+# --- optimizers ------------------------------------------------------------------------------------------------------
+
+
+def test_parameters_reach_the_optimizer_of_each_network():
+    run = start(optimizer=torch.optim.SGD, optimizer__momentum=0.5, optimizer__nesterov=True, lr=0.25)
+    for optimizer, network in zip(run.training.optimizers, run.training.networks, strict=True):
+        (group,) = optimizer.param_groups
+        assert (group["lr"], group["momentum"], group["nesterov"]) == (0.25, 0.5, True)
+        assert [id(p) for p in group["params"]] == [id(p) for p in network.parameters()]
+
+
+def test_frozen_parameters_are_not_handed_to_the_optimizer():
+    class Frozen(Net):
+        def __init__(self, n_features, n_classes):
+            super().__init__(n_features, n_classes)
+            self[1].requires_grad_(False)
+
+    run = run_epochs(start(module=Frozen, optimizer__weight_decay=0.1), 1)
+    assert len(run.training.optimizers[0].param_groups[0]["params"]) == 4
+
+
+def test_names_that_the_optimizer_does_not_take_are_refused_as_the_user_wrote_them():
+    with pytest.raises(ValueError, match=r"Adam does not take momentum \(given as optimizer__momentum\).*It takes: .*"):
+        start(optimizer__momentum=0.9)
+
+
+def test_the_learning_rate_of_the_optimizer_is_refused_with_a_pointer_to_lr():
+    with pytest.raises(ValueError, match="optimizer__lr=0.1 is not used: .* Give lr instead"):
+        start(optimizer__lr=0.1)
+
+
+def test_an_optimizer_that_needs_a_closure_is_refused():
+    with pytest.raises(ValueError, match="optimizer=LBFGS needs a closure.*Use a first-order optimizer"):
+        start(optimizer=torch.optim.LBFGS)
+
+
+def test_what_is_no_optimizer_is_refused():
+    def no_optimizer(parameters, lr):
+        return "none"
+
+    with pytest.raises(TypeError, match="optimizer=no_optimizer made a str; a torch.optim.Optimizer is expected"):
+        start(optimizer=no_optimizer)
+
+
+def test_any_callable_that_makes_an_optimizer_is_one():
+    run = run_epochs(start(optimizer=lambda parameters, lr: torch.optim.RMSprop(parameters, lr=lr, alpha=0.5)), 1)
+    assert run.training.optimizers[0].param_groups[0]["alpha"] == 0.5
+
+
+# --- kept frequency --------------------------------------------------------------------------------------------------
+
+
+def script(run, epochs):
+    """Replace the training by epochs in which each row was kept in the given part, or (None) was not seen."""
+    epochs = iter(epochs)
+
+    def run_epoch(data, epoch, learning_rate, forget_rate):
+        parts = next(epochs)
+        seen = torch.tensor([part is not None for part in parts])
+        return {"epoch": epoch}, torch.tensor([part or 0.0 for part in parts], dtype=torch.float64), seen
+
+    run.training.run_epoch = run_epoch
+    return run
+
+
+def scripted_frequency(epochs, num_gradual=2, y=(0, 0, 1, 1), **parameters):
+    run = start(X[:4], list(y), epochs=len(epochs), num_gradual=num_gradual, **parameters)
+    return run_epochs(script(run, epochs), len(epochs)).fitted()["kept_frequency_"]
+
+
+def test_kept_frequency_is_the_mean_from_the_end_of_the_warm_up():
+    epochs = [[0, 1, 1, 1], [1, 1, 0.5, 0], [1, 0, 0.25, 0], [1, 0.5, 0, 0]]
+    assert scripted_frequency(epochs, num_gradual=2).tolist() == [1, 0.5, 0.25, 0]
+    assert scripted_frequency(epochs, num_gradual=4).tolist() == [1, 0.5, 0, 0]
+    for num_gradual in (0, 1):
+        assert scripted_frequency(epochs, num_gradual=num_gradual).tolist() == [0.75, 0.625, 0.4375, 0.25]
+
+
+def test_kept_frequency_counts_only_epochs_in_which_the_example_was_in_a_batch():
+    epochs = [[0, 0, 0, 0], [1, None, 0.5, 0], [None, 0, 0.5, None], [0.5, 1, None, None]]
+    assert scripted_frequency(epochs).tolist() == [0.75, 0.5, 0.5, 0]
+
+
+def test_an_example_never_seen_after_the_warm_up_gets_the_mean_of_its_given_class():
+    epochs = [[0, 0, 0, 0, 0, 0], [None, 1, 0.5, None, 0.25, 0.75]]
+    run = script(start(X[:6], [0, 0, 0, 1, 1, 1], epochs=2, num_gradual=2), epochs)
+    frequency = run_epochs(run, 2).fitted()["kept_frequency_"]
+    assert frequency.tolist() == [0.75, 1, 0.5, 0.5, 0.25, 0.75]
+
+
+def test_an_example_of_a_class_never_seen_gets_the_mean_of_all():
+    epochs = [[0, 0, 0, 0], [1, 0.5, None, None]]
+    assert scripted_frequency(epochs).tolist() == [1, 0.5, 0.75, 0.75]
+
+
+def test_kept_frequency_before_the_end_of_the_warm_up_is_of_the_epochs_done():
+    run = script(start(X[:4], [0, 0, 1, 1], epochs=5, num_gradual=5), [[1, 0, 1, 0], [0, 0, 1, 1]])
+    assert run_epochs(run, 2).fitted()["kept_frequency_"].tolist() == [0.5, 0, 1, 0.5]
+
+
+def test_kept_frequency_of_a_training_is_the_mean_of_what_its_epochs_report():
+    weights = np.random.default_rng(0).integers(0, 3, N)
+    run = start(sample_weight=weights, num_gradual=3, num_iter_per_epoch=1, forget_rate=0.3, precision="float64")
+    reported, run_epoch = [], run.training.run_epoch
+
+    def reporting(*args):
+        result = run_epoch(*args)
+        reported.append(result[1:])
+        return result
+
+    run.training.run_epoch = reporting
+    frequency = run_epochs(run, 6).fitted()["kept_frequency_"]
+    reported = reported[2:]
+    expected = {}
+    for i in range(N):
+        parts = [float(kept[i]) for kept, seen in reported if seen[i]]
+        if parts:
+            expected[i] = sum(parts) / len(parts)
+    assert any(weights == 0) and len(expected) < (weights > 0).sum()  # of both kinds of unseen rows there are some
+    for i in range(N):
+        same_class = [value for j, value in expected.items() if Y[j] == Y[i]]
+        assert frequency[i] == pytest.approx(expected.get(i, math.fsum(same_class) / len(same_class)), rel=1e-12)
+    assert frequency.dtype == np.float64
+    assert (weights[list(expected)] > 0).all()
+
+
+# --- fitted attributes -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_never_touches_the_estimator():
+    clf = estimator()
+    before = dict(vars(clf))
+    run = run_epochs(Run.start(clf, X, Y, None), 2)
+    run.fitted()
+    assert vars(clf) == before
+
+
+def test_fitted_attributes_are_those_of_the_epochs_done():
+    run = run_epochs(start(epochs=5, forget_rate=0.3), 2)
+    fitted = run.fitted()
+    assert fitted["classes_"].tolist() == ["a", "b", "c"]
+    assert (fitted["n_features_in_"], fitted["n_iter_"]) == (4, 2)
+    assert fitted["forget_rate_"] == 0.3
+    assert type(fitted["forget_rate_"]) is float
+    assert fitted["forget_rate_schedule_"].shape == (5,)
+    assert [record["epoch"] for record in fitted["history_"]] == [0, 1]
+    assert isinstance(fitted["modules_"], tuple)
+    assert [network.training for network in fitted["modules_"]] == [False, False]
+    assert "feature_names_in_" not in fitted
+    assert "kept_frequency_" not in run.fitted(per_example=False)
+
+
+def test_copies_do_not_change_with_later_epochs():
+    run = run_epochs(start(module=Net), 1)
+    copied = run.fitted(copy_networks=True)
+    weights, states = bits(copied["modules_"]), copy.deepcopy(copied["_state"].optimizer_states)
+    run_epochs(run, 1)
+    assert equal(bits(copied["modules_"]), weights)
+    assert not equal(bits(run.fitted()["modules_"]), weights)
+    assert copied["n_iter_"] == len(copied["history_"]) == 1
+    for state, before in zip(copied["_state"].optimizer_states, states, strict=True):
+        assert state["state"][0]["step"] == before["state"][0]["step"]
+        assert torch.equal(state["state"][0]["exp_avg"], before["state"][0]["exp_avg"])
+
+
+def test_taking_copies_does_not_change_the_training():
+    watched, plain = start(module=Net), start(module=Net)
+    for _ in range(3):
+        watched.run_epoch()
+        watched.fitted(copy_networks=True)
+    assert equal(bits(watched.training.networks), bits(run_epochs(plain, 3).training.networks))
+
+
+# --- an unfinished epoch ---------------------------------------------------------------------------------------------
+
+
+class Interrupting:
+    """An augmentation that is interrupted at a certain batch."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def __call__(self, inputs):
+        self.at -= 1
+        if self.at < 0:
+            raise KeyboardInterrupt
+        return inputs
+
+
+@pytest.mark.parametrize("epochs_done", [1, 2, 4])
+def test_undoing_an_unfinished_epoch_restores_the_exact_bits_of_the_finished_ones(epochs_done):
+    run = start(module=Net, augment=Interrupting(at=3 * epochs_done + 2), num_gradual=2)
+    with pytest.raises(KeyboardInterrupt):
+        run_epochs(run, 6)
+    finished = run_epochs(start(module=Net, num_gradual=2), epochs_done)
+    assert not equal(bits(run.training.networks), bits(finished.training.networks))
+    run.undo_unfinished_epoch()
+    assert equal(bits(run.training.networks), bits(finished.training.networks))
+    fitted, expected = run.fitted(), finished.fitted()
+    assert without_durations(fitted["history_"]) == without_durations(expected["history_"])
+    assert fitted["kept_frequency_"].tolist() == expected["kept_frequency_"].tolist()
+    assert fitted["n_iter_"] == epochs_done
+
+
+# --- resume ----------------------------------------------------------------------------------------------------------
+
+
+def fit_partially(clf, run):
+    vars(clf).update(run.fitted(per_example=False))
+    return clf
+
+
+@pytest.mark.parametrize("parameters", [{}, {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9}])
+def test_resuming_gives_the_bits_of_going_on(parameters):
+    clf = estimator(module=Net, **parameters)
+    fit_partially(clf, run_epochs(Run.start(clf, X, Y, None), 2))
+    resumed = run_epochs(Run.resume(clf, X, Y, None), 3)
+    straight = run_epochs(start(module=Net, **parameters), 5)
+    assert equal(bits(resumed.training.networks), bits(straight.training.networks))
+    assert without_durations(resumed.history) == without_durations(straight.history)
+    assert resumed.epoch == 5
+
+
+def test_resuming_does_not_change_what_was_fitted():
+    clf = estimator(module=Net)
+    fit_partially(clf, run_epochs(Run.start(clf, X, Y, None), 2))
+    before, state = bits(clf.modules_), copy.deepcopy(clf._state.optimizer_states)
+    run_epochs(Run.resume(clf, X, Y, None), 1)
+    assert equal(bits(clf.modules_), before)
+    assert [network.training for network in clf.modules_] == [False, False]
+    assert len(clf.history_) == 2
+    for now, then in zip(clf._state.optimizer_states, state, strict=True):
+        assert torch.equal(now["state"][0]["exp_avg"], then["state"][0]["exp_avg"])
+
+
+def test_another_optimizer_starts_without_the_state_of_the_old_one():
+    clf = estimator()
+    fit_partially(clf, run_epochs(Run.start(clf, X, Y, None), 2))
+    clf.set_params(optimizer=torch.optim.SGD)
+    run = run_epochs(Run.resume(clf, X, Y, None), 1)
+    assert [type(optimizer) for optimizer in run.training.optimizers] == [torch.optim.SGD] * 2
+
+
+def test_resuming_keeps_the_standardisation_of_the_first_data():
+    clf = estimator()
+    fit_partially(clf, run_epochs(Run.start(clf, X, Y, None), 1))
+    run = Run.resume(clf, X + 100, Y, None)
+    assert torch.equal(run.training.networks[0][0].mean, clf.modules_[0][0].mean)
+
+
+def test_resuming_knows_all_classes_of_the_start_and_refuses_others():
+    clf = estimator()
+    fit_partially(clf, run_epochs(Run.start(clf, X, Y, None, classes=["d", "a", "b", "c"]), 1))
+    run = Run.resume(clf, X, ["d"] * N, None, classes=["a", "b", "c", "d"])
+    assert run.classes.tolist() == ["a", "b", "c", "d"]
+    assert run.codes.tolist() == [3] * N
+    assert torch.equal(run.data.targets, torch.full((N,), 3))
+    with pytest.raises(ValueError, match=r"classes=\['a', 'b'\] differs from the classes of the earlier call"):
+        Run.resume(clf, X, Y, None, classes=["a", "b"])
+    with pytest.raises(ValueError, match=r"y holds labels that are not among the classes: \['e'\]"):
+        Run.resume(clf, X, ["e"] * N, None)
+
+
+def test_resuming_refuses_x_of_another_form():
+    clf = estimator()
+    fit_partially(clf, run_epochs(Run.start(clf, X, Y, None), 1))
+    with pytest.raises(ValueError, match="X has 3 features, but CoTeachingClassifier is expecting 4 features"):
+        Run.resume(clf, X[:, :3], Y, None)
+    with pytest.raises(ValueError, match=r"X has examples of shape \(4, 2\), but CoTeachingClassifier was fitted on"):
+        Run.resume(clf, np.stack([X, X], 2), Y, None)
+    assert clf.n_features_in_ == 4

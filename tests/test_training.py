@@ -1,0 +1,520 @@
+"""An epoch of co-teaching, held against a plain loop written from the design's words and not from the code."""
+
+import copy
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skcoteach import training
+from skcoteach.batches import Rows
+from skcoteach.networks import MLP, Standardize
+from skcoteach.training import (
+    CoTeaching,
+    DivergedError,
+    TrainingData,
+    log_mean_probabilities,
+    mean_probabilities,
+    predict,
+    random_state,
+    standardize,
+)
+
+CPU = torch.device("cpu")
+N, N_FEATURES, N_CLASSES = 90, 4, 3
+
+
+def make_data(n=N, weights=None, dtype=torch.float64, seed=0):
+    generator = np.random.default_rng(seed)
+    X = generator.normal(size=(n, N_FEATURES))
+    targets = torch.from_numpy(generator.choice(N_CLASSES, n, p=[0.6, 0.3, 0.1]))  # classes with and without a budget
+    weights = torch.ones(n, dtype=dtype) if weights is None else torch.as_tensor(weights, dtype=dtype)
+    used = weights.nonzero()[:, 0]
+    return TrainingData(Rows(X).place(CPU, dtype), targets, weights, used, N_CLASSES)
+
+
+def uneven_weights(n=N):
+    """Light and heavy rows, some of weight 0, that are exact in binary."""
+    return np.random.default_rng(1).integers(0, 9, n) / 4
+
+
+def make_networks(module=None, seed=0, dtype=torch.float64):
+    torch.manual_seed(seed)
+    module = module or (lambda: MLP(N_FEATURES, N_CLASSES, hidden=6))
+    return tuple(module().to(dtype) for _ in range(2))
+
+
+def make_training(networks=None, optimizer=torch.optim.Adam, **parameters):
+    networks = networks or make_networks()
+    parameters = {
+        "batch_size": 32,
+        "num_iter_per_epoch": None,
+        "class_floor": 0.5,
+        "augment": None,
+        "seed": 7,
+    } | parameters
+    optimizers = tuple(optimizer(network.parameters(), lr=1.0) for network in networks)
+    return CoTeaching(networks, optimizers, **parameters)
+
+
+def watched(networks):
+    """For each network the inputs of its training steps, filled while it trains."""
+    inputs = [], []
+    for network, seen in zip(networks, inputs, strict=True):
+        network.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0].clone()))
+    return inputs
+
+
+def rows_of(inputs, data):
+    """Which rows of the data were seen, batch by batch."""
+    X = data.rows[torch.arange(len(data.rows))]
+    return [[int((X == x).all(1).nonzero()) for x in batch] for batch in inputs]
+
+
+def bits(networks):
+    return [tensor.clone() for network in networks for tensor in network.state_dict().values()]
+
+
+def equal(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+# --- against a plain loop --------------------------------------------------------------------------------------------
+
+
+def fill(ranked, weights, budget):
+    filled = {}
+    for i in ranked:
+        filled[i] = min(weights[i], max(budget, 0.0))
+        budget -= weights[i]
+    return filled
+
+
+def plain_kept(losses, targets, weights, forget_rate, class_floor):
+    """The small-loss budget and the floor of the classes, one example after the other."""
+    ranked = sorted(range(len(losses)), key=lambda i: losses[i])  # stable: ties by position
+    kept = fill(ranked, weights, (1 - forget_rate) * sum(weights))
+    for label in range(N_CLASSES):
+        members = [i for i in ranked if targets[i] == label]
+        worth = sum(weights[i] for i in members)
+        if worth >= 8:
+            for i, part in fill(members, weights, class_floor * (1 - forget_rate) * worth).items():
+                kept[i] = max(kept[i], part)
+    return [kept[i] for i in range(len(losses))]
+
+
+def plain_epoch(networks, optimizers, data, batches_of_rows, learning_rate, forget_rate, class_floor):
+    """Co-teaching on the given batches; what the history should say and what was kept of each row."""
+    X = data.rows[torch.arange(len(data.rows))]
+    kept_share = [0.0] * len(X)
+    objectives_of_steps, right, agreed, total = [], [0.0, 0.0], 0.0, 0.0
+    for rows in batches_of_rows:
+        targets = [int(data.targets[row]) for row in rows]
+        weights = [float(data.weights[row]) for row in rows]
+        losses_of, predicted_of, kept_of = [], [], []
+        for network in networks:
+            logits = network(X[rows])
+            losses = [row.logsumexp(0) - row[target] for row, target in zip(logits, targets, strict=True)]
+            losses_of.append(losses)
+            predicted_of.append([max(range(N_CLASSES), key=row.tolist().__getitem__) for row in logits])
+            kept_of.append(plain_kept([each.item() for each in losses], targets, weights, forget_rate, class_floor))
+        objectives = []
+        for own, peer in [(0, 1), (1, 0)]:
+            objective = sum(w * each for w, each in zip(kept_of[peer], losses_of[own], strict=True))
+            objectives.append(objective / sum(kept_of[peer]))
+        for network, optimizer, objective in zip(networks, optimizers, objectives, strict=True):
+            optimizer.param_groups[0]["lr"] = learning_rate
+            optimizer.zero_grad()
+            objective.backward()
+            optimizer.step()
+        objectives_of_steps.append([each.item() for each in objectives])
+        for i, row in enumerate(rows):
+            kept_share[row] = (kept_of[0][i] + kept_of[1][i]) / 2 / weights[i]
+            total += weights[i]
+            agreed += weights[i] * (predicted_of[0][i] == predicted_of[1][i])
+            for k in range(2):
+                right[k] += weights[i] * (predicted_of[k][i] == targets[i])
+    record = {
+        "lr": learning_rate,
+        "forget_rate": forget_rate,
+        "loss": [sum(step[k] for step in objectives_of_steps) / len(objectives_of_steps) for k in range(2)],
+        "accuracy": [each / total for each in right],
+        "agreement": agreed / total,
+    }
+    return record, kept_share
+
+
+PLAN = [(0.01, 0.0), (0.02, 0.15), (0.005, 0.45)]  # learning rate and forget rate of three epochs
+
+
+@pytest.mark.parametrize("class_floor", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("weights", [None, uneven_weights()], ids=["unit weights", "uneven weights"])
+def test_epochs_are_those_of_a_plain_loop(class_floor, weights):
+    data = make_data(weights=weights)
+    co_teaching = make_training(class_floor=class_floor)
+    plain = copy.deepcopy(co_teaching.networks)
+    plain_optimizers = [torch.optim.Adam(network.parameters()) for network in plain]
+    inputs = watched(co_teaching.networks)
+    for epoch, (learning_rate, forget_rate) in enumerate(PLAN):
+        record, kept, seen = co_teaching.run_epoch(data, epoch, learning_rate, forget_rate)
+        rows = rows_of(inputs[0], data)
+        expected, expected_kept = plain_epoch(
+            plain, plain_optimizers, data, rows, learning_rate, forget_rate, class_floor
+        )
+        for a, b in zip(co_teaching.networks, plain, strict=True):
+            torch.testing.assert_close(list(a.parameters()), list(b.parameters()), rtol=1e-10, atol=1e-10)
+        for name, value in expected.items():
+            assert record[name] == pytest.approx(value, rel=1e-10), name
+        assert kept.tolist() == pytest.approx(expected_kept, rel=1e-10, abs=1e-10)
+        assert seen.nonzero()[:, 0].tolist() == sorted(sum(rows, []))
+        inputs[0].clear()
+
+
+def test_each_network_learns_from_what_its_peer_keeps():
+    """The second network is certain of the labels of the first rows only; the first learns from these alone."""
+    data = make_data(n=32)
+    inputs = data.rows[torch.arange(32)]
+    certain = torch.arange(32) < 16
+
+    class Certain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+
+        def forward(self, x):
+            rows = [int((inputs == each).all(1).nonzero()) for each in x]
+            right = nn.functional.one_hot(data.targets[rows], N_CLASSES) * 50.0
+            return right * certain[rows, None] * self.scale
+
+    first, second = make_networks()[0], Certain()
+    plain = copy.deepcopy(first)
+    make_training((first, second), torch.optim.SGD, class_floor=0.0).run_epoch(data, 0, 0.1, 0.5)
+    nn.functional.cross_entropy(plain(inputs[:16]), data.targets[:16]).backward()
+    for a, b in zip(first.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b - 0.1 * b.grad, rtol=1e-12, atol=1e-12)
+
+
+# --- what both networks see ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", [None, uneven_weights()])
+def test_both_networks_see_the_same_batches_and_every_row_with_weight_once(weights):
+    data = make_data(n=96, weights=None if weights is None else uneven_weights(96))
+    co_teaching = make_training(batch_size=16)
+    first, second = watched(co_teaching.networks)
+    _, _, seen = co_teaching.run_epoch(data, 0, 0.01, 0.2)
+    assert equal(first, second)
+    rows = sum(rows_of(first, data), [])
+    assert len(set(rows)) == len(rows)
+    assert set(rows) <= set(data.used.tolist())
+    assert len(data.used) - len(rows) < 16  # of a small rest
+    assert seen.dtype == torch.bool
+    assert seen.nonzero()[:, 0].tolist() == sorted(rows)
+
+
+def test_rows_that_were_not_seen_have_nothing_kept():
+    co_teaching = make_training(batch_size=20, num_iter_per_epoch=2)
+    first, _ = watched(co_teaching.networks)
+    _, kept, seen = co_teaching.run_epoch(make_data(), 0, 0.01, 0.0)
+    assert [len(batch) for batch in first] == [20, 20]
+    assert seen.sum() == 40
+    assert kept[seen].tolist() == pytest.approx([1.0] * 40)  # with a forget rate of zero all is kept
+    assert (kept[~seen] == 0).all()
+
+
+def test_rows_of_weight_zero_are_as_absent():
+    weights = uneven_weights()
+    data = make_data(weights=weights)
+    present = data.used.numpy()
+    alone = make_data(weights=weights)
+    alone = TrainingData(
+        Rows(alone.rows.X[present]).place(CPU, torch.float64),
+        alone.targets[present],
+        alone.weights[present],
+        torch.arange(len(present)),
+        N_CLASSES,
+    )
+    with_them, without = make_training(), make_training()
+    _, kept, seen = with_them.run_epoch(data, 0, 0.01, 0.3)
+    _, kept_alone, seen_alone = without.run_epoch(alone, 0, 0.01, 0.3)
+    assert equal(bits(with_them.networks), bits(without.networks))
+    assert torch.equal(kept[present], kept_alone)
+    assert torch.equal(seen[present], seen_alone)
+    assert not seen[weights == 0].any()
+
+
+def test_the_order_differs_from_epoch_to_epoch_and_is_that_of_the_seed_and_epoch_alone():
+    data = make_data()
+
+    def order(epochs, seed=7):
+        co_teaching = make_training(seed=seed)
+        inputs, _ = watched(co_teaching.networks)
+        for epoch in epochs:
+            inputs.clear()
+            co_teaching.run_epoch(data, epoch, 0.01, 0.2)
+        return rows_of(inputs, data)
+
+    assert order([0]) != order([1])
+    assert order([0]) != order([0], seed=8)
+    assert order([0, 1]) == order([1])
+    assert order([0]) != [list(range(start, min(start + 32, N))) for start in range(0, N, 32)]
+
+
+def test_augment_gets_each_whole_batch_once_and_both_networks_its_result():
+    given = []
+
+    def augment(inputs):
+        given.append(inputs)
+        return inputs + 100 * len(given)
+
+    co_teaching = make_training(augment=augment)
+    first, second = watched(co_teaching.networks)
+    co_teaching.run_epoch(make_data(), 0, 0.01, 0.2)
+    assert [len(batch) for batch in given] == [32, 32, 26]
+    assert all(batch.dtype == torch.float64 for batch in given)
+    assert equal(first, [batch + 100 * (i + 1) for i, batch in enumerate(given)])
+    assert equal(first, second)
+
+
+def test_augment_in_place_does_not_change_x():
+    data = make_data()
+    before = data.rows.X.copy()
+    make_training(augment=lambda x: x.mul_(0)).run_epoch(data, 0, 0.01, 0.2)
+    assert np.array_equal(data.rows.X, before)
+
+
+# --- the same seed, the same bits ------------------------------------------------------------------------------------
+
+
+def noisy_module():
+    return nn.Sequential(nn.Linear(N_FEATURES, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, N_CLASSES))
+
+
+def noisy_augment(inputs):
+    """Randomness from all three places that users take it from."""
+    return inputs + torch.randn_like(inputs) + np.random.normal() + random.random()
+
+
+def disturb_global_random_states():
+    torch.manual_seed(random.randrange(2**31))
+    np.random.seed(random.randrange(2**31))
+    torch.rand(3), np.random.rand(3), random.random()
+
+
+def test_the_same_seed_and_epoch_give_the_same_bits_whatever_ran_before():
+    data = make_data()
+    results = []
+    for _ in range(2):
+        co_teaching = make_training(make_networks(noisy_module), augment=noisy_augment)
+        records = []
+        for epoch in range(2):
+            disturb_global_random_states()
+            record, kept, seen = co_teaching.run_epoch(data, epoch, 0.01, 0.3)
+            del record["duration"]
+            records.append((record, kept.tolist(), seen.tolist()))
+        results.append((records, bits(co_teaching.networks)))
+    assert results[0][0] == results[1][0]
+    assert equal(results[0][1], results[1][1])
+
+
+def test_another_seed_or_epoch_gives_other_noise():
+    data = make_data(n=20)  # one batch, so that its order is all that remains
+    results = []
+    for seed, epoch in [(7, 0), (8, 0), (7, 1)]:
+        noise = []
+        co_teaching = make_training(seed=seed, augment=lambda x, noise=noise: noise.append(torch.randn(1)) or x)
+        co_teaching.run_epoch(data, epoch, 0.01, 0.3)
+        results.append(noise[0].item())
+    assert len(set(results)) == 3
+
+
+def global_random_states():
+    return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
+
+
+def test_global_random_states_are_left_as_they_were_found():
+    co_teaching = make_training(make_networks(noisy_module), augment=noisy_augment)
+    before = global_random_states()
+    co_teaching.run_epoch(make_data(), 0, 0.01, 0.3)
+    assert global_random_states() == before
+
+
+def test_global_random_states_are_restored_when_the_users_code_raises():
+    def augment(inputs):
+        noisy_augment(inputs)
+        raise KeyboardInterrupt
+
+    co_teaching = make_training(augment=augment)
+    before = global_random_states()
+    with pytest.raises(KeyboardInterrupt):
+        co_teaching.run_epoch(make_data(), 0, 0.01, 0.3)
+    assert global_random_states() == before
+
+
+def test_random_state_depends_on_every_number_it_is_given():
+    def draw(*entropy):
+        with random_state(CPU, *entropy):
+            return torch.rand(1).item(), np.random.rand(), random.random()
+
+    assert draw(1) == draw(1)
+    assert draw(1, 2) == draw(1, 2)
+    for drawn in zip(draw(1), draw(2), draw(1, 1), draw(1, 2), draw(2, 1), strict=True):
+        assert len(set(drawn)) == 5
+
+
+# --- nothing is asked of the device within an epoch ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("class_floor", [0.0, 0.5])
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, monkeypatch):
+    """The meta device holds shapes only: whoever asks it for a number, or for a shape that depends on one, fails."""
+    meta = torch.device("meta")
+    networks = [network.to(meta) for network in make_networks()]
+    data = make_data()
+    data = TrainingData(
+        data.rows.place(meta, torch.float64), data.targets.to(meta), data.weights.to(meta), data.used, N_CLASSES
+    )
+    asked = []
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: asked.append(tensor.shape) or [1.0] * len(tensor))
+    co_teaching = make_training(networks, optimizer, class_floor=class_floor, augment=lambda x: x.flip(1))
+    _, kept, seen = co_teaching.run_epoch(data, 0, 0.01, 0.3)
+    assert len(asked) == 1
+    assert (kept.device, seen.device) == (meta, meta)
+
+
+@pytest.mark.parametrize("question", [bool, float, int, torch.Tensor.item, torch.Tensor.cpu, torch.Tensor.nonzero])
+def test_the_meta_device_cannot_be_asked(question):
+    """What the test above stands on."""
+    with pytest.raises((RuntimeError, NotImplementedError), match="(?i)meta"):
+        question(torch.ones(1, device="meta"))
+
+
+# --- the record ------------------------------------------------------------------------------------------------------
+
+
+def test_the_record_is_one_entry_of_the_history():
+    record, kept, seen = make_training().run_epoch(make_data(), 4, np.float64(0.01), np.float64(0.25))
+    assert list(record) == ["epoch", "lr", "forget_rate", "loss", "accuracy", "agreement", "duration"]
+    assert (record["epoch"], record["lr"], record["forget_rate"]) == (4, 0.01, 0.25)
+    assert type(record["lr"]) is type(record["forget_rate"]) is type(record["agreement"]) is float
+    for pair in (record["loss"], record["accuracy"]):
+        assert isinstance(pair, tuple)
+        assert [type(each) for each in pair] == [float, float]
+    assert record["duration"] > 0
+    assert kept.shape == seen.shape == (N,)
+
+
+def test_networks_are_trained_in_train_mode():
+    co_teaching = make_training(make_networks(noisy_module))
+    modes = []
+    for network in co_teaching.networks:
+        network.eval()
+        network.register_forward_pre_hook(lambda module, args: modes.append(module.training))
+    co_teaching.run_epoch(make_data(), 0, 0.01, 0.3)
+    assert modes == [True] * 6
+
+
+def test_the_learning_rate_is_set_in_every_parameter_group():
+    networks = make_networks()
+    optimizers = [
+        torch.optim.SGD([{"params": [p], "lr": 5.0} for p in network.parameters()], lr=1.0) for network in networks
+    ]
+    co_teaching = make_training(networks)
+    co_teaching.optimizers = optimizers
+    co_teaching.run_epoch(make_data(), 0, 0.0, 0.3)
+    assert {group["lr"] for optimizer in optimizers for group in optimizer.param_groups} == {0.0}
+    assert equal(bits(networks), bits(make_networks()))  # a rate of zero changes nothing
+
+
+@pytest.mark.parametrize(("index", "name"), [(0, "first"), (1, "second")])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_loss_that_is_not_finite_is_told_with_network_epoch_and_remedy(index, name, value):
+    networks = make_networks()
+    with torch.no_grad():
+        networks[index][-1].bias[0] = value
+    with pytest.raises(DivergedError, match=f"loss of the {name} network became .* in epoch 3.*smaller lr than 0.01"):
+        make_training(networks).run_epoch(make_data(), 3, 0.01, 0.3)
+
+
+def test_divergence_is_a_value_error():
+    assert issubclass(DivergedError, ValueError)
+
+
+# --- standardisation -------------------------------------------------------------------------------------------------
+
+
+def test_standardisation_is_that_of_the_weighted_training_rows(monkeypatch):
+    weights = uneven_weights()
+    data = make_data(weights=weights)
+    X = data.rows.X
+    networks = make_networks()
+    monkeypatch.setattr(training, "_chunk", lambda rows: 7)
+    standardize(networks, data)
+    mean = np.average(X, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weights))
+    for network in networks:
+        assert network[0].mean.tolist() == pytest.approx(mean, rel=1e-12)
+        assert network[0].scale.tolist() == pytest.approx(deviation, rel=1e-12)
+
+
+def test_layers_that_have_seen_data_and_networks_without_such_layers_are_left_alone():
+    data = make_data()
+    observed = Standardize(N_FEATURES).double()
+    observed.observe(torch.eye(N_FEATURES).double() * 9, torch.ones(N_FEATURES))
+    before = bits([observed])
+    fresh = Standardize(N_FEATURES).double()
+    standardize((nn.Sequential(observed, nn.Sequential(fresh)), noisy_module()), data)
+    assert equal(bits([observed]), before)
+    assert fresh.observed
+
+
+# --- prediction ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(20_000, 3), (300, 1, 128, 128)], ids=["table", "images"])
+def test_predictions_in_chunks_are_those_of_the_whole(shape):
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=shape).astype(np.float32)
+    networks = [nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape[1:]), 3)).double() for _ in range(2)]
+    inputs, _ = watched(networks)
+    predicted = predict(networks, Rows(X).place(CPU, torch.float64), mean_probabilities)
+    sizes = [len(batch) for batch in inputs]
+    whole = torch.from_numpy(X).double()
+    expected = (networks[0](whole).softmax(1) + networks[1](whole).softmax(1)) / 2
+    torch.testing.assert_close(predicted, expected, rtol=1e-12, atol=1e-12)
+    assert not predicted.requires_grad
+    assert len(sizes) > 1
+    assert sum(sizes) == shape[0]
+    assert max(sizes) * math.prod(shape[1:]) <= 2**20
+
+
+def test_large_examples_go_at_least_64_at_a_time():
+    rows = Rows(np.broadcast_to(np.float32(1), (130, 3, 400, 400)))
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    inputs, _ = watched([network, nn.Identity()])
+    predict((network, network), rows, mean_probabilities)
+    assert [len(batch) for batch in inputs[::2]] == [64, 64, 2]
+
+
+def test_probabilities_are_the_mean_of_both_networks_in_double_precision():
+    logits = torch.randn(2, 50, 4, generator=torch.Generator().manual_seed(0)) * 5
+    probabilities = mean_probabilities(logits)
+    exponentials = np.exp(logits.double().numpy())
+    expected = (exponentials / exponentials.sum(2, keepdims=True)).mean(0)
+    assert probabilities.dtype == torch.float64
+    assert probabilities.numpy() == pytest.approx(expected, rel=1e-13)
+    assert probabilities.sum(1).tolist() == pytest.approx([1.0] * 50, abs=1e-15)
+
+
+def test_logarithm_of_the_probabilities_is_exact_and_finite_for_extreme_logits():
+    logits = torch.randn(2, 50, 4, generator=torch.Generator().manual_seed(0)) * 5
+    torch.testing.assert_close(log_mean_probabilities(logits), mean_probabilities(logits).log(), rtol=1e-12, atol=1e-12)
+    extreme = torch.tensor([[[0.0, 2000.0]], [[0.0, 3000.0]]])
+    assert mean_probabilities(extreme).tolist() == [[0.0, 1.0]]
+    # log((exp(-2000) + exp(-3000)) / 2)
+    assert log_mean_probabilities(extreme).tolist()[0] == pytest.approx([-2000 - math.log(2), 0.0], abs=1e-12)
+    assert torch.isfinite(log_mean_probabilities(torch.tensor([[[-3e38, 3e38]], [[3e38, -3e38]]]))).all()
