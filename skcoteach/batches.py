@@ -143,6 +143,47 @@ def _kind(dtype, item_ndim: int) -> str:
     return FLOATS if floating else INTEGERS
 
 
+def spread(rows: Tensor, strata: Tensor, batch_size: int) -> Tensor:
+    """A random order of rows in which every mini-batch gets its share of each stratum.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n,), int64
+        Row numbers.
+    strata : Tensor of shape (n,), int64
+        Stratum of each of the ``rows``. Neighbouring numbers make up for each other where a stratum is smaller than
+        the number of batches.
+    batch_size : int
+        As for :func:`batches`.
+
+    Returns
+    -------
+    Tensor of shape (n,), int64
+        The order for :func:`batches`, drawn from torch's global generator. Within a batch it is random.
+
+    References
+    ----------
+    Systematic sampling, e.g. Cochran, "Sampling Techniques", 3rd edition 1977, chapter 8: rows are lined up by stratum
+    and the i-th place of a batch of size b draws from the i-th b-th of the line.
+
+    Examples
+    --------
+    >>> import torch
+    >>> strata = torch.arange(100) % 2
+    >>> [int(strata[batch].sum()) for batch in batches(spread(torch.arange(100), strata, 50), 50)]
+    [25, 25]
+    """
+    shuffled = torch.randperm(len(rows))
+    line = rows[shuffled[strata[shuffled].argsort(stable=True)]]
+    places = torch.arange(len(rows))
+    batch = places // batch_size
+    sizes = (len(rows) - batch * batch_size).clamp(max=batch_size)
+    points = (places % batch_size + torch.rand(len(rows), dtype=torch.float64)) / sizes
+    order = torch.empty_like(rows)
+    order[points.argsort()] = line
+    return order[(batch + torch.rand(len(rows), dtype=torch.float64)).argsort()]
+
+
 def batches(order: Tensor, batch_size: int, limit: int | None = None) -> Iterator[Tensor]:
     """Cut an order of rows into mini-batches.
 

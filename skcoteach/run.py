@@ -7,7 +7,7 @@ themselves are in ``training``.
 import copy
 import inspect
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ class FitState:
     seed: int
     optimizer: Callable
     optimizer_states: list[dict]
+    keepers: np.ndarray
 
 
 class Run:
@@ -95,20 +96,24 @@ class Run:
         if estimator.optimizer is state.optimizer:
             for optimizer, optimizer_state in zip(optimizers, state.optimizer_states, strict=True):
                 optimizer.load_state_dict(copy.deepcopy(optimizer_state))
-        run._begin(networks, optimizers, estimator.history_)
+        run._begin(networks, optimizers, estimator.history_, state.keepers)
         return run
 
     def _place(self, device: torch.device, dtype: torch.dtype, *, indices: bool) -> None:
+        used = np.flatnonzero(self.host_weights)
         self.data = TrainingData(
             rows=self.rows.place(device, dtype, indices=indices),
             targets=torch.tensor(self.codes, dtype=torch.int64, device=device),
             weights=torch.tensor(self.host_weights, dtype=dtype, device=device),
-            used=torch.from_numpy(np.flatnonzero(self.host_weights)),
+            used=torch.from_numpy(used),
+            used_targets=torch.from_numpy(self.codes[used]).long(),
             n_classes=len(self.classes),
         )
 
-    def _begin(self, networks: tuple, optimizers: tuple, history: list[dict] | None = None) -> None:
+    def _begin(self, networks: tuple, optimizers: tuple, history: Sequence[dict] = (), keepers=None) -> None:
         parameters = self.estimator
+        if keepers is None or len(keepers) != len(self.rows):
+            keepers = np.full(len(self.rows), 2)
         self.training = CoTeaching(
             networks,
             optimizers,
@@ -117,8 +122,9 @@ class Run:
             class_floor=parameters.class_floor,
             augment=parameters.augment,
             seed=self.seed,
+            keepers=torch.tensor(keepers, dtype=torch.int64),
         )
-        self.history = list(history or ())
+        self.history = list(history)
         self._finished: tuple[list[Tensor], list[dict]] = [], []
         self._forget_kept()
 
@@ -184,6 +190,7 @@ class Run:
                 self.seed,
                 self.estimator.optimizer,
                 states,
+                self.training.keepers.numpy().astype(np.uint8),
             ),
         }
         if hasattr(self.estimator, "feature_names_in_"):

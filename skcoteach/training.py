@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from skcoteach.batches import Rows, batches
+from skcoteach.batches import Rows, batches, spread
 from skcoteach.networks import Standardize
 from skcoteach.selection import kept_mean, kept_weights
 
@@ -110,6 +110,8 @@ class TrainingData:
         Sample weight times class weight.
     used : Tensor of shape (n_used,), int64, on the CPU
         Numbers of the rows that have weight. The others are never drawn.
+    used_targets : Tensor of shape (n_used,), int64, on the CPU
+        Their given labels.
     n_classes : int
     """
 
@@ -117,6 +119,7 @@ class TrainingData:
     targets: Tensor
     weights: Tensor
     used: Tensor
+    used_targets: Tensor
     n_classes: int
 
 
@@ -133,6 +136,8 @@ class CoTeaching:
         As in :class:`skcoteach.CoTeachingClassifier`.
     seed : int
         With the number of an epoch it determines the epoch's order of rows, dropout and augmentation.
+    keepers : Tensor of shape (n_samples,), int64, on the CPU
+        How many networks (0, 1 or 2; parts are rounded) kept each example when it was last in a batch.
     """
 
     def __init__(
@@ -145,6 +150,7 @@ class CoTeaching:
         class_floor: float,
         augment: Callable[[Tensor], Tensor] | None,
         seed: int,
+        keepers: Tensor,
     ):
         self.networks = networks
         self.optimizers = optimizers
@@ -153,6 +159,7 @@ class CoTeaching:
         self.class_floor = class_floor
         self.augment = augment
         self.seed = seed
+        self.keepers = keepers
 
     def run_epoch(
         self, data: TrainingData, epoch: int, learning_rate: float, forget_rate: float
@@ -195,7 +202,7 @@ class CoTeaching:
         seen = torch.zeros_like(data.targets, dtype=torch.bool)
         n_steps = 0
         with random_state(device, self.seed, epoch):
-            order = data.used[torch.randperm(len(data.used))]
+            order = self._order(data)
             for rows in batches(order, self.batch_size, self.num_iter_per_epoch):
                 inputs = data.rows[rows]
                 rows = rows.to(device, non_blocking=True)
@@ -207,9 +214,23 @@ class CoTeaching:
                 kept_share.index_copy_(0, rows, (kept / (2 * weights)).to(wide))
                 seen.index_fill_(0, rows, True)
                 n_steps += 1
-        record = self._record(totals.tolist(), n_steps, epoch, learning_rate, forget_rate)
+        # the one read-back: of an example that was in no batch the share is -1
+        read = torch.cat([totals, torch.where(seen, kept_share, -1)]).cpu()
+        record = self._record(read[: len(totals)].tolist(), n_steps, epoch, learning_rate, forget_rate)
+        share = read[len(totals) :]
+        self.keepers = torch.where(share < 0, self.keepers, (2 * share).round().long())
         record["duration"] = time.perf_counter() - start
         return record, kept_share, seen
+
+    def _order(self, data: TrainingData) -> Tensor:
+        """The epoch's order of rows: every batch gets its share of what was kept last and of each class.
+
+        The budget of a batch is fixed, so where batches are drawn blindly, one that has few clean examples is filled up
+        with wrong ones (of 128 examples of which half are clean, 3.5 % of what is kept even if the ranking is perfect),
+        and these are learnt and have small losses ever after.
+        """
+        strata = self.keepers[data.used] * data.n_classes + data.used_targets
+        return spread(data.used, strata, self.batch_size)
 
     def _step(
         self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float, n_classes: int

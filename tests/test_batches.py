@@ -12,7 +12,7 @@ from scipy import sparse
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from skcoteach.batches import Rows, batches
+from skcoteach.batches import Rows, batches, spread
 
 #: Whole numbers below 200, so that every dtype holds them exactly.
 VALUES = np.random.default_rng(0).integers(0, 200, (12, 3))
@@ -360,3 +360,31 @@ def test_a_last_batch_of_fewer_than_16_is_skipped_unless_it_is_the_only_one(n, b
 def test_number_of_batches_can_be_limited():
     assert [len(batch) for batch in batches(torch.arange(100), 32, limit=2)] == [32, 32]
     assert [len(batch) for batch in batches(torch.arange(100), 32, limit=9)] == [32, 32, 32]
+
+
+# --- spreading -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 70), st.integers(1, 6), st.integers(0, 2**32))
+def test_spreading_loses_no_row_and_gives_every_batch_its_share_of_every_stratum(n, batch_size, n_strata, seed):
+    torch.manual_seed(seed)
+    rows = torch.randperm(1000)[:n]
+    strata = torch.randint(n_strata, (n,))
+    order = spread(rows, strata, batch_size)
+    assert sorted(order.tolist()) == sorted(rows.tolist())
+    stratum_of = dict(zip(rows.tolist(), strata.tolist(), strict=True))
+    for batch in order.split(batch_size):
+        for stratum in range(n_strata):
+            expected = len(batch) * (strata == stratum).sum() / n
+            assert abs(sum(stratum_of[row] == stratum for row in batch.tolist()) - expected) <= 3
+
+
+def test_spreading_is_random_in_every_respect_that_it_does_not_promise():
+    torch.manual_seed(0)
+    rows, strata = torch.arange(60), torch.arange(60) // 20
+    orders = torch.stack([spread(rows, strata, 20) for _ in range(3000)])
+    places = torch.zeros(60, 60).index_put_(
+        (orders, torch.arange(60).expand_as(orders)), torch.ones(()), accumulate=True
+    )
+    assert places.min() > 20 and places.max() < 90  # every row turns up in every place, about 50 times each

@@ -25,6 +25,7 @@ def check(first, second, X=None, n_classes=3, indices=False, dtype=torch.float32
         targets=torch.arange(len(X)) % n_classes,
         weights=torch.ones(len(X), dtype=dtype),
         used=torch.arange(len(X)),
+        used_targets=torch.arange(len(X)) % n_classes,
         n_classes=n_classes,
     )
     with random_state(data.targets.device, 0):

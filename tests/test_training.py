@@ -1,5 +1,6 @@
 """An epoch of co-teaching, held against a plain loop written from the design's words and not from the code."""
 
+import dataclasses
 import copy
 import math
 import random
@@ -33,7 +34,7 @@ def make_data(n=N, weights=None, dtype=torch.float64, seed=0):
     targets = torch.from_numpy(generator.choice(N_CLASSES, n, p=[0.6, 0.3, 0.1]))  # classes with and without a budget
     weights = torch.ones(n, dtype=dtype) if weights is None else torch.as_tensor(weights, dtype=dtype)
     used = weights.nonzero()[:, 0]
-    return TrainingData(Rows(X).place(CPU, dtype), targets, weights, used, N_CLASSES)
+    return TrainingData(Rows(X).place(CPU, dtype), targets, weights, used, targets[used], N_CLASSES)
 
 
 def uneven_weights(n=N):
@@ -47,7 +48,7 @@ def make_networks(module=None, seed=0, dtype=torch.float64):
     return tuple(module().to(dtype) for _ in range(2))
 
 
-def make_training(networks=None, optimizer=torch.optim.Adam, **parameters):
+def make_training(networks=None, optimizer=torch.optim.Adam, n=N, **parameters):
     networks = networks or make_networks()
     parameters = {
         "batch_size": 32,
@@ -55,6 +56,7 @@ def make_training(networks=None, optimizer=torch.optim.Adam, **parameters):
         "class_floor": 0.5,
         "augment": None,
         "seed": 7,
+        "keepers": torch.full((n,), 2),
     } | parameters
     optimizers = tuple(optimizer(network.parameters(), lr=1.0) for network in networks)
     return CoTeaching(networks, optimizers, **parameters)
@@ -191,7 +193,7 @@ def test_each_network_learns_from_what_its_peer_keeps():
 
     first, second = make_networks()[0], Certain()
     plain = copy.deepcopy(first)
-    make_training((first, second), torch.optim.SGD, class_floor=0.0).run_epoch(data, 0, 0.1, 0.5)
+    make_training((first, second), torch.optim.SGD, n=32, class_floor=0.0).run_epoch(data, 0, 0.1, 0.5)
     nn.functional.cross_entropy(plain(inputs[:16]), data.targets[:16]).backward()
     for a, b in zip(first.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b - 0.1 * b.grad, rtol=1e-12, atol=1e-12)
@@ -203,7 +205,7 @@ def test_each_network_learns_from_what_its_peer_keeps():
 @pytest.mark.parametrize("weights", [None, uneven_weights()])
 def test_both_networks_see_the_same_batches_and_every_row_with_weight_once(weights):
     data = make_data(n=96, weights=None if weights is None else uneven_weights(96))
-    co_teaching = make_training(batch_size=16)
+    co_teaching = make_training(batch_size=16, n=96)
     first, second = watched(co_teaching.networks)
     _, _, seen = co_teaching.run_epoch(data, 0, 0.01, 0.2)
     assert equal(first, second)
@@ -235,9 +237,10 @@ def test_rows_of_weight_zero_are_as_absent():
         alone.targets[present],
         alone.weights[present],
         torch.arange(len(present)),
+        alone.targets[present],
         N_CLASSES,
     )
-    with_them, without = make_training(), make_training()
+    with_them, without = make_training(), make_training(n=len(present))
     _, kept, seen = with_them.run_epoch(data, 0, 0.01, 0.3)
     _, kept_alone, seen_alone = without.run_epoch(alone, 0, 0.01, 0.3)
     assert equal(bits(with_them.networks), bits(without.networks))
@@ -246,12 +249,14 @@ def test_rows_of_weight_zero_are_as_absent():
     assert not seen[weights == 0].any()
 
 
-def test_the_order_differs_from_epoch_to_epoch_and_is_that_of_the_seed_and_epoch_alone():
+def test_the_order_is_that_of_the_seed_the_epoch_and_what_was_kept():
     data = make_data()
 
-    def order(epochs, seed=7):
+    def order(epochs, seed=7, keepers=None):
         co_teaching = make_training(seed=seed)
         inputs, _ = watched(co_teaching.networks)
+        if keepers is not None:
+            co_teaching.keepers = keepers
         for epoch in epochs:
             inputs.clear()
             co_teaching.run_epoch(data, epoch, 0.01, 0.2)
@@ -259,8 +264,33 @@ def test_the_order_differs_from_epoch_to_epoch_and_is_that_of_the_seed_and_epoch
 
     assert order([0]) != order([1])
     assert order([0]) != order([0], seed=8)
-    assert order([0, 1]) == order([1])
+    assert order([1]) == order([1])
+    assert order([0, 1]) != order([1])  # by now not all were kept
+    assert order([1], keepers=torch.arange(N) % 3) != order([1])
     assert order([0]) != [list(range(start, min(start + 32, N))) for start in range(0, N, 32)]
+
+
+def test_every_batch_gets_its_share_of_what_was_kept_and_of_each_class():
+    data = make_data(n=480)
+    keepers = torch.from_numpy(np.random.default_rng(2).integers(0, 3, 480))
+    co_teaching = make_training(n=480, batch_size=48, keepers=keepers.clone())
+    inputs, _ = watched(co_teaching.networks)
+    co_teaching.run_epoch(data, 0, 0.01, 0.3)
+    for batch in rows_of(inputs, data):
+        for kept_by in range(3):
+            assert abs((keepers[batch] == kept_by).sum() - (keepers == kept_by).sum() / 10) <= 2
+            for c in range(N_CLASSES):
+                cell = (keepers == kept_by) & (data.targets == c)
+                assert abs(cell[batch].sum() - cell.sum() / 10) <= 2
+    assert not torch.equal(co_teaching.keepers, keepers)
+
+
+def test_keepers_count_the_networks_that_kept_a_row():
+    co_teaching = make_training(num_iter_per_epoch=1, keepers=torch.ones(N, dtype=torch.int64))
+    _, kept, seen = co_teaching.run_epoch(make_data(), 0, 0.01, 0.3)
+    assert (co_teaching.keepers[~seen] == 1).all()  # what is known of the others stays
+    assert co_teaching.keepers[seen].tolist() == (2 * kept[seen]).round().long().tolist()
+    assert {0, 2} <= set(co_teaching.keepers[seen].tolist())
 
 
 def test_augment_gets_each_whole_batch_once_and_both_networks_its_result():
@@ -325,7 +355,7 @@ def test_another_seed_or_epoch_gives_other_noise():
     results = []
     for seed, epoch in [(7, 0), (8, 0), (7, 1)]:
         noise = []
-        co_teaching = make_training(seed=seed, augment=lambda x, noise=noise: noise.append(torch.randn(1)) or x)
+        co_teaching = make_training(n=20, seed=seed, augment=lambda x, noise=noise: noise.append(torch.randn(1)) or x)
         co_teaching.run_epoch(data, epoch, 0.01, 0.3)
         results.append(noise[0].item())
     assert len(set(results)) == 3
@@ -375,18 +405,18 @@ def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, monke
     meta = torch.device("meta")
     networks = [network.to(meta) for network in make_networks()]
     data = make_data()
-    data = TrainingData(
-        data.rows.place(meta, torch.float64), data.targets.to(meta), data.weights.to(meta), data.used, N_CLASSES
+    data = dataclasses.replace(
+        data, rows=data.rows.place(meta, torch.float64), targets=data.targets.to(meta), weights=data.weights.to(meta)
     )
     asked = []
-    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: asked.append(tensor.shape) or [1.0] * len(tensor))
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: asked.append(tensor.shape) or torch.ones(tensor.shape))
     co_teaching = make_training(networks, optimizer, class_floor=class_floor, augment=lambda x: x.flip(1))
     _, kept, seen = co_teaching.run_epoch(data, 0, 0.01, 0.3)
     assert len(asked) == 1
     assert (kept.device, seen.device) == (meta, meta)
 
 
-@pytest.mark.parametrize("question", [bool, float, int, torch.Tensor.item, torch.Tensor.cpu, torch.Tensor.nonzero])
+@pytest.mark.parametrize("question", [bool, float, int, torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.nonzero])
 def test_the_meta_device_cannot_be_asked(question):
     """What the test above stands on."""
     with pytest.raises((RuntimeError, NotImplementedError), match="(?i)meta"):

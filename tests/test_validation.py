@@ -268,7 +268,7 @@ def test_feature_names_are_set_compared_and_forgotten(estimator):
 
 
 def fitted_on(rows, indices=False):
-    return FitState(None, rows.item_shape, rows.kind, indices, 0, None, [])
+    return FitState(None, rows.item_shape, rows.kind, indices, 0, None, [], np.zeros(0))
 
 
 def images(dtype):
