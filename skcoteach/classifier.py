@@ -30,8 +30,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     Both networks see the same mini-batches. Each ranks the examples of a batch by its own loss and hands those with
     small loss to its peer, which learns from these alone: wrong labels are learnt late, so they are the ones left out.
-    The share that is left out rises over the first epochs to ``forget_rate``. Predictions are the mean of both
-    networks' probabilities.
+    The share that is left out rises over the first epochs to ``forget_rate``. Each mini-batch gets its share of every
+    given class and of what was kept in the epoch before, so that one share fits all batches. Predictions are the mean
+    of both networks' probabilities.
 
     Parameters
     ----------
