@@ -76,7 +76,7 @@ class Rows:
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """The rows with these numbers, (n_rows,) int64 on the CPU, as a tensor of shape (n_rows, ...) on the device."""
-        batch = self._gather(rows).to(self.device)
+        batch = self._gather(rows).to(self.device, non_blocking=True)
         if self.indices:
             return batch.long()
         batch = batch.to(self.dtype)
@@ -93,7 +93,7 @@ class Rows:
 
     def _gather(self, rows: Tensor) -> Tensor:
         if self._source is not None:
-            return self._source.index_select(0, rows.to(self._source.device))
+            return self._source.index_select(0, rows.to(self._source.device, non_blocking=True))
         if isinstance(self.X, np.ndarray):
             return torch.from_numpy(np.ascontiguousarray(self.X[rows.numpy()], dtype=_native(self.X.dtype)))
         if sparse.issparse(self.X):

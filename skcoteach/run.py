@@ -64,7 +64,7 @@ class Run:
         run = cls(estimator, X, y, sample_weight, classes, _draw_seed(estimator.random_state), reset=True)
         device = _device(estimator.device, X, estimator.precision)
         dtype = DTYPES[estimator.precision]
-        with random_state(device, run.seed):
+        with random_state(device, run.seed, 0):
             networks = make_networks(
                 estimator.module,
                 estimator.module2,
@@ -100,11 +100,14 @@ class Run:
         return run
 
     def _place(self, device: torch.device, dtype: torch.dtype, *, indices: bool) -> None:
-        used = np.flatnonzero(self.host_weights)
+        weights = torch.tensor(self.host_weights, dtype=dtype)
+        used = np.flatnonzero(weights.numpy())
+        if not len(used):
+            raise ValueError(f"All weights are so small that they are zero in {dtype}; multiply them by some number.")
         self.data = TrainingData(
             rows=self.rows.place(device, dtype, indices=indices),
             targets=torch.tensor(self.codes, dtype=torch.int64, device=device),
-            weights=torch.tensor(self.host_weights, dtype=dtype, device=device),
+            weights=weights.to(device),
             used=torch.from_numpy(used),
             used_targets=torch.from_numpy(self.codes[used]).long(),
             n_classes=len(self.classes),
@@ -112,7 +115,7 @@ class Run:
 
     def _begin(self, networks: tuple, optimizers: tuple, history: Sequence[dict] = (), keepers=None) -> None:
         parameters = self.estimator
-        if keepers is None or len(keepers) != len(self.rows):
+        if keepers is None or len(keepers) != len(self.rows):  # of other data; of as many other rows they do no harm
             keepers = np.full(len(self.rows), 2)
         self.training = CoTeaching(
             networks,
@@ -139,14 +142,14 @@ class Run:
         record, kept, seen = self.training.run_epoch(
             self.data, self.epoch, self.learning_rates[position], float(self.forget_rates[position])
         )
-        if self.epoch == self.warm_up_end:
-            self._forget_kept()
-        self._kept_sum += kept
-        self._seen_count += seen
         self._finished = (
             [tensor.clone() for tensor in self._tensors()],
             copy.deepcopy([optimizer.state_dict() for optimizer in self.training.optimizers]),
         )
+        if self.epoch == self.warm_up_end:
+            self._forget_kept()
+        self._kept_sum += kept
+        self._seen_count += seen
         self.history.append(record)
 
     def undo_unfinished_epoch(self) -> None:

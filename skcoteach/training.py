@@ -201,7 +201,7 @@ class CoTeaching:
         kept_share = torch.zeros_like(data.weights, dtype=wide)
         seen = torch.zeros_like(data.targets, dtype=torch.bool)
         n_steps = 0
-        with random_state(device, self.seed, epoch):
+        with random_state(device, self.seed, epoch + 1):  # 0 is that of the initial weights
             order = self._order(data)
             for rows in batches(order, self.batch_size, self.num_iter_per_epoch):
                 inputs = data.rows[rows]

@@ -312,7 +312,9 @@ def test_kept_frequency_before_the_end_of_the_warm_up_is_of_the_epochs_done():
 
 def test_kept_frequency_of_a_training_is_the_mean_of_what_its_epochs_report():
     weights = np.random.default_rng(0).integers(0, 3, N)
-    run = start(sample_weight=weights, num_gradual=3, num_iter_per_epoch=1, forget_rate=0.3, precision="float64")
+    run = start(
+        sample_weight=weights, num_gradual=3, num_iter_per_epoch=1, batch_size=8, forget_rate=0.3, precision="float64"
+    )
     reported, run_epoch = [], run.training.run_epoch
 
     def reporting(*args):

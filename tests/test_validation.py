@@ -211,7 +211,21 @@ def test_tensors_that_need_a_gradient_are_used_without_it(estimator):
         (torch.zeros(2, 3), False),
         (pd.DataFrame({"a": [1]}), False),
     ],
-    ids=str,
+    ids=[
+        "tensors",
+        "tuple of tensors",
+        "tuples of a tensor",
+        "tuples of an array",
+        "Dataset",
+        "lists",
+        "tuples of numbers",
+        "arrays",
+        "nothing",
+        "nothing in a tuple",
+        "array",
+        "tensor",
+        "data frame",
+    ],
 )
 def test_lists_of_tensors_and_of_tuples_that_start_with_x_are_items(given, expected):
     assert is_items(given) == expected
