@@ -40,8 +40,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         What makes a network. Its ``forward`` returns raw logits of shape (n, n_classes), for two classes also.
 
         - None: :class:`~skcoteach.networks.MLP` for 2-D X, :class:`~skcoteach.networks.SmallCNN` for 4-D X.
-        - A class or any callable: called once per network with ``module__*`` and with those of ``n_features``,
-          ``n_channels`` and ``n_classes`` that its signature names; explicit values win.
+        - A class or any callable: called once per network with ``module__*`` and with those of ``n_features`` (numbers
+          in an example), ``n_channels`` (length of its first axis, where it has several) and ``n_classes`` that its
+          signature names; explicit values win.
         - An instance: its weights are where the first network starts. It is copied, never changed. ``module2`` must
           then be an instance too.
     module2 : None, nn.Module class, callable or nn.Module instance, default=None

@@ -51,7 +51,7 @@ def make_networks(
             f"its own; got module2={module2!r}. Or give the class: module={type(module).__name__}."
         )
     sizes = {"n_classes": n_classes, "n_features": torch.Size(item_shape).numel()}
-    if len(item_shape) == 3:
+    if len(item_shape) > 1:
         sizes["n_channels"] = item_shape[0]
     if module is None:
         module = _default_module(item_shape)

@@ -232,7 +232,7 @@ def _device(device, X, precision: str) -> torch.device:
     if isinstance(device, str) and device == "auto":
         if isinstance(X, Tensor) and X.device.type != "cpu":
             return X.device
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         lacks_precision = accelerator is not None and accelerator.type == "mps" and precision == "float64"
         return torch.device("cpu") if accelerator is None or lacks_precision else accelerator
     try:

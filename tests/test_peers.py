@@ -105,10 +105,13 @@ def test_classes_functions_and_partials_make_networks(kind):
     assert first[1].out_features == second[1].out_features == (128 if kind == "class" else 5)
 
 
-def test_channels_are_those_of_images_only():
-    for item_shape in [(4,), (4, 5), (1, 2, 3, 4)]:
-        with pytest.raises(ValueError, match="AllSizes.* needs n_channels: give module__n_channels|needs n_channels"):
-            make(AllSizes(), item_shape=item_shape)
+def test_channels_are_the_first_axis_of_examples_that_have_more_than_one():
+    for item_shape in [(4, 5), (4, 5, 6), (4, 2, 3, 5)]:
+        module = AllSizes()
+        make(module, item_shape=item_shape)
+        assert [call["n_channels"] for call in module.calls] == [4, 4]
+    with pytest.raises(ValueError, match="needs n_channels: give module__n_channels"):
+        make(AllSizes(), item_shape=(4,))
 
 
 def test_required_arguments_that_nobody_gave_are_named_as_the_user_would_give_them():

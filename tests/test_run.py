@@ -143,7 +143,8 @@ def accelerator(monkeypatch):
 
     def report(kind):
         device = kind and torch.device(kind)
-        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: device)
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: device is not None)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: device)
 
     return report
 
