@@ -30,9 +30,11 @@ def item_of(items: Dataset | Sequence, position: int) -> Tensor:
     """
     item = items[position]
     x = item[0] if isinstance(item, tuple) else item
+    if isinstance(x, Tensor):
+        return x.detach()
     try:
         with _read_only_is_fine():
-            return torch.as_tensor(x)
+            return torch.as_tensor(x, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             "The items of X must be tensors, arrays or numbers, or tuples that start with one of these; item "
@@ -76,7 +78,8 @@ class Rows:
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """The rows with these numbers, (n_rows,) int64 on the CPU, as a tensor of shape (n_rows, ...) on the device."""
-        batch = self._gather(rows).to(self.device, non_blocking=True)
+        # towards the CPU a copy that does not block would be read before it has arrived
+        batch = self._gather(rows).to(self.device, non_blocking=self.device.type != "cpu")
         if self.indices:
             return batch.long()
         batch = batch.to(self.dtype)
@@ -144,7 +147,7 @@ def _kind(dtype, item_ndim: int) -> str:
 
 
 def spread(rows: Tensor, strata: Tensor, batch_size: int) -> Tensor:
-    """A random order of rows in which every mini-batch gets its share of each stratum.
+    """A random order of rows in which every mini-batch gets about its share of each stratum.
 
     Parameters
     ----------
@@ -173,15 +176,15 @@ def spread(rows: Tensor, strata: Tensor, batch_size: int) -> Tensor:
     >>> [int(strata[batch].sum()) for batch in batches(spread(torch.arange(100), strata, 50), 50)]
     [25, 25]
     """
-    shuffled = torch.randperm(len(rows))
+    shuffled = torch.randperm(len(rows), device=rows.device)
     line = rows[shuffled[strata[shuffled].argsort(stable=True)]]
-    places = torch.arange(len(rows))
+    places = torch.arange(len(rows), device=rows.device)
     batch = places // batch_size
     sizes = (len(rows) - batch * batch_size).clamp(max=batch_size)
-    points = (places % batch_size + torch.rand(len(rows), dtype=torch.float64)) / sizes
+    points = (places % batch_size + torch.rand(len(rows), dtype=torch.float64, device=rows.device)) / sizes
     order = torch.empty_like(rows)
     order[points.argsort()] = line
-    return order[(batch + torch.rand(len(rows), dtype=torch.float64)).argsort()]
+    return order[(batch + torch.rand(len(rows), dtype=torch.float64, device=rows.device)).argsort()]
 
 
 def batches(order: Tensor, batch_size: int, limit: int | None = None) -> Iterator[Tensor]:

@@ -31,8 +31,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     Both networks see the same mini-batches. Each ranks the examples of a batch by its own loss and hands those with
     small loss to its peer, which learns from these alone: wrong labels are learnt late, so they are the ones left out.
     The share that is left out rises over the first epochs to ``forget_rate``. Each mini-batch gets its share of every
-    given class and of what was kept in the epoch before, so that one share fits all batches. Predictions are the mean
-    of both networks' probabilities.
+    given class and of what was kept in the epoch before (counted in rows, and about), so that one forget rate fits all
+    batches. Predictions are the mean of both networks' probabilities.
 
     Parameters
     ----------
@@ -57,16 +57,19 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         The warm-up rises to ``forget_rate ** exponent``.
     class_floor : float in [0, 1], default=0.5
         Part of its fair share that each given class keeps in a batch even if all its losses are large, so that a class
-        that is learnt late does not starve. Applies to classes with at least 8 examples' worth of weight in the batch.
-        0: the batch is ranked as a whole, as in the paper.
+        that is learnt late does not starve. Applies to classes with at least 8 examples' worth of weight in the batch,
+        where weight 1 is an example: with weights that sum to one, say, it applies to none. 0: the batch is ranked as a
+        whole, as in the paper.
     epochs : int, default=100
         Passes over the data.
     batch_size : int, default=128
-        Examples of a mini-batch. A last batch of fewer than 16 is skipped unless it is the only one.
+        Examples of a mini-batch. A last batch of fewer than 16 is skipped unless it is the only one (so below 16 the
+        last is always skipped).
     num_iter_per_epoch : int, default=None
         At most this many mini-batches an epoch. None: all.
     optimizer : Optimizer class or callable, default=torch.optim.Adam
-        Called once per network as ``optimizer(parameters, lr=lr, **optimizer__*)``.
+        Called once per network as ``optimizer(parameters, lr=lr, **optimizer__*)``. The learning rate of every epoch is
+        set in all its parameter groups.
     lr : float, default=1e-3
         Learning rate.
     epoch_decay_start : int, default=None
@@ -111,7 +114,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     kept_frequency_ : ndarray of shape (n_samples,), float64
         How much of each example the networks kept: the mean, over both networks and over the epochs from the end of the
         warm-up in which it was in a batch, of the share of its weight that was kept. Low is suspicious. An example
-        never seen gets the mean of its given class. Not there after ``partial_fit``.
+        never seen gets the mean of its given class. Where the fit was stopped within the warm-up, the mean over the
+        epochs that were run. Not there after ``partial_fit``.
 
     References
     ----------
@@ -275,6 +279,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         ------
         ValueError, TypeError
             If parameters or data cannot be used. An earlier fit is then left as it was.
+        KeyboardInterrupt
+            If interrupted. After the first epoch, the epochs done are kept and the estimator is fitted by them; before,
+            an earlier fit is left as it was.
         """
         self._validate_params()
         run = Run.start(self, X, y, sample_weight)
@@ -310,7 +317,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """Train for one more epoch, over X, at position ``n_iter_`` of the schedules.
 
         The networks and the state of the optimizers go on from the last call, or from ``fit``. Beyond the last epoch of
-        the schedules their last values hold.
+        the schedules their last values hold. The first call sets the standardisation of the default network: its X
+        should be typical of what follows.
 
         Parameters
         ----------
@@ -373,6 +381,13 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         -------
         ndarray of shape (n_samples,)
             Of the dtype of ``classes_``. With array API dispatch, an array of the library and on the device of X.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError, TypeError
+            If X cannot be used, or differs in form from the X of ``fit``.
         """
         codes = self._predict(X, "predict", mean_probabilities).argmax(1)
         if isinstance(self.classes_, np.ndarray):
@@ -391,6 +406,11 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         -------
         ndarray of shape (n_samples, n_classes), float64
             Rows sum to one. With array API dispatch, an array of the library and on the device of X.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As :meth:`predict`.
         """
         return to_namespace_of(self._predict(X, "predict_proba", mean_probabilities), X)
 
@@ -405,6 +425,12 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Returns
         -------
         ndarray of shape (n_samples, n_classes), float64
+            With array API dispatch, an array of the library and on the device of X.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As :meth:`predict`.
         """
         return to_namespace_of(self._predict(X, "predict_log_proba", log_mean_probabilities), X)
 

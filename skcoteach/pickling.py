@@ -27,9 +27,10 @@ def for_here(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _home(value: Any) -> torch.device | None:
-    """Device of a tensor, a network or a tuple of networks."""
-    if isinstance(value, tuple) and value:
-        return _home(value[0])
+    """Device of the first tensor or network in ``value``."""
+    if type(value) in (tuple, list, dict):
+        inside = value.values() if isinstance(value, dict) else value
+        return next((home for each in inside if (home := _home(each)) is not None), None)
     if isinstance(value, nn.Module):
         value = next(value.parameters(), None)
     return value.device if isinstance(value, Tensor) else None

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, column_or_1d
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -60,7 +60,7 @@ class Run:
     def start(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
         """Fresh networks and optimizers for the data."""
         if classes is not None:
-            classes = np.unique(to_host(classes))
+            classes = _sorted_classes(classes)
         run = cls(estimator, X, y, sample_weight, classes, _draw_seed(estimator.random_state), reset=True)
         device = _device(estimator.device, X, estimator.precision)
         dtype = DTYPES[estimator.precision]
@@ -85,7 +85,7 @@ class Run:
     def resume(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
         """Copies of the networks and optimizers of a fitted estimator."""
         state: FitState = estimator._state
-        if classes is not None and not np.array_equal(np.unique(to_host(classes)), state.classes):
+        if classes is not None and not np.array_equal(_sorted_classes(classes), state.classes):
             raise ValueError(f"classes={classes!r} differs from the classes of the earlier call: {state.classes}.")
         run = cls(estimator, X, y, sample_weight, state.classes, state.seed, reset=False)
         check_form(run.rows, state, type(estimator).__name__)
@@ -95,12 +95,13 @@ class Run:
         optimizers = _make_optimizers(estimator, networks)
         if estimator.optimizer is state.optimizer:
             for optimizer, optimizer_state in zip(optimizers, state.optimizer_states, strict=True):
-                optimizer.load_state_dict(copy.deepcopy(optimizer_state))
+                options = optimizer.state_dict()["param_groups"]  # those of now, set_params may have changed them
+                optimizer.load_state_dict({"state": copy.deepcopy(optimizer_state["state"]), "param_groups": options})
         run._begin(networks, optimizers, estimator.history_, state.keepers)
         return run
 
     def _place(self, device: torch.device, dtype: torch.dtype, *, indices: bool) -> None:
-        weights = torch.tensor(self.host_weights, dtype=dtype)
+        weights = torch.tensor(self.host_weights, dtype=dtype, device="cpu")
         used = np.flatnonzero(weights.numpy())
         if not len(used):
             raise ValueError(f"All weights are so small that they are zero in {dtype}; multiply them by some number.")
@@ -125,7 +126,7 @@ class Run:
             class_floor=parameters.class_floor,
             augment=parameters.augment,
             seed=self.seed,
-            keepers=torch.tensor(keepers, dtype=torch.int64),
+            keepers=torch.tensor(keepers, dtype=torch.int64, device="cpu"),
         )
         self.history = list(history)
         self._finished: tuple[list[Tensor], list[dict]] = [], []
@@ -246,6 +247,20 @@ def _device(device, X, precision: str) -> torch.device:
             f"device={device!r} cannot be used with precision={precision!r}: {reason}"
         ) from error
     return wanted
+
+
+def _sorted_classes(classes) -> np.ndarray:
+    """The ``classes`` of ``partial_fit``.
+
+    Raises
+    ------
+    ValueError
+        If they are not one axis of labels without NaN.
+    """
+    classes = np.unique(column_or_1d(to_host(classes)))
+    if classes.dtype.kind == "f" and np.isnan(classes).any():
+        raise ValueError("classes contains NaN.")
+    return classes
 
 
 def _draw_seed(random_state) -> int:

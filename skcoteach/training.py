@@ -79,10 +79,15 @@ def with_gradients(function: Callable) -> Callable:
 
 @contextmanager
 def random_state(device: torch.device, *entropy: int) -> Iterator[None]:
-    """Seed torch, NumPy and Python from ``entropy``, and leave their global states as they were found."""
+    """Seed torch, NumPy and Python from ``entropy``, and leave their global states as they were found.
+
+    Convolutions on CUDA take algorithms that give the same bits again.
+    """
     seeds = np.random.SeedSequence(entropy).generate_state(3)
     accelerator = torch.get_device_module(device) if device.type in ("cuda", "xpu") else None
     python_state, numpy_state = random.getstate(), np.random.get_state()
+    cudnn = torch.backends.cudnn
+    benchmark, deterministic = cudnn.benchmark, cudnn.deterministic
     with torch.random.fork_rng([device] if accelerator else [], device_type=device.type if accelerator else "cuda"):
         random.seed(int(seeds[0]))
         np.random.seed(seeds[1])
@@ -91,8 +96,10 @@ def random_state(device: torch.device, *entropy: int) -> Iterator[None]:
             with accelerator.device(device):
                 accelerator.manual_seed(int(seeds[2]))
         try:
+            cudnn.benchmark, cudnn.deterministic = False, True
             yield
         finally:
+            cudnn.benchmark, cudnn.deterministic = benchmark, deterministic
             random.setstate(python_state)
             np.random.set_state(numpy_state)
 
@@ -223,7 +230,7 @@ class CoTeaching:
         return record, kept_share, seen
 
     def _order(self, data: TrainingData) -> Tensor:
-        """The epoch's order of rows: every batch gets its share of what was kept last and of each class.
+        """The epoch's order of rows: every batch gets about its share of what was kept last and of each class.
 
         The budget of a batch is fixed, so where batches are drawn blindly, one that has few clean examples is filled up
         with wrong ones (of 128 examples of which half are clean, 3.5 % of what is kept even if the ranking is perfect),
@@ -303,10 +310,10 @@ def predict(networks: tuple[nn.Module, nn.Module], rows: Rows, combine: Callable
 
     Returns
     -------
-    Tensor of shape (n_samples, n_classes), on the device of the rows
+    Tensor of shape (n_samples, n_classes), on the device of the networks
     """
     combined = []
-    for numbers in torch.arange(len(rows)).split(_chunk(rows)):
+    for numbers in torch.arange(len(rows), device="cpu").split(_chunk(rows)):
         inputs = rows[numbers]
         # a copy for the first, because its layers may work in place
         combined.append(combine(torch.stack([networks[0](inputs.clone()), networks[1](inputs)])))

@@ -262,12 +262,26 @@ def test_partial_fit_goes_on_from_fit_with_the_state_of_the_optimizer(table):
     assert [int(step) for step in steps] == [3 * 3 + 1, 3 * 3 + 1]
 
 
+def test_partial_fit_takes_the_options_of_the_optimizer_that_are_set_now(table):
+    X, y = table
+    make = fast(optimizer=torch.optim.SGD, lr=0.1, optimizer__momentum=0.0)
+    first = make.fit(X, y)
+    changed = copy.deepcopy(first).set_params(optimizer__momentum=0.9)
+    for estimator in (first, changed):
+        estimator.partial_fit(X, y)
+    assert not np.array_equal(first.predict_proba(X), changed.predict_proba(X))
+
+
 def test_partial_fit_refuses_what_it_cannot_do(table):
     X, y = table
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         fast().partial_fit(X, y)
     with pytest.raises(ValueError, match="not among the classes"):
         fast().partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match="1d array"):
+        fast().partial_fit(X, y, classes=[[0, 1, 2], [3, 4, 5]])
+    with pytest.raises(ValueError, match="classes contains NaN"):
+        fast().partial_fit(X, y, classes=[0.0, 1.0, 2.0, np.nan])
     with pytest.raises(ValueError, match="balanced"):
         fast(class_weight="balanced").partial_fit(X, y, classes=[0, 1, 2])
     estimator = fast().partial_fit(X, y, classes=[0, 1, 2])
@@ -567,6 +581,22 @@ def test_a_random_state_instance_is_consumed_and_none_differs(table):
     assert_array_equal(first, fast(random_state=np.random.RandomState(0)).fit(X, y).predict_proba(X))
     estimator = fast(random_state=None)
     assert not np.array_equal(estimator.fit(X, y).predict_proba(X), estimator.fit(X, y).predict_proba(X))
+
+
+def test_a_default_device_of_torch_is_no_obstacle(table):
+    X, y = table
+
+    def network(n_features, n_classes):
+        return nn.Linear(n_features, n_classes, device="cpu")
+
+    for data in (X, Items(X), sparse.csr_array(X)):
+        estimator = fast(device="cpu", module=network)
+        expected = estimator.fit(data, y).predict_proba(data)
+        torch.set_default_device("meta")  # what is made without saying where holds no numbers
+        try:
+            assert_array_equal(estimator.fit(data, y).predict_proba(data), expected)
+        finally:
+            torch.set_default_device(None)
 
 
 @pytest.mark.parametrize("random_state", [None, 0])
