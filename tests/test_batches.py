@@ -14,6 +14,8 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 
 from skcoteach.batches import Rows, batches, spread
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 #: Whole numbers below 200, so that every dtype holds them exactly.
 VALUES = np.random.default_rng(0).integers(0, 200, (12, 3))
 IMAGES = np.random.default_rng(1).integers(0, 200, (12, 2, 3, 4))

@@ -11,6 +11,8 @@ from skcoteach.benchmarks.__main__ import main
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, table, transition_matrix
 from skcoteach.benchmarks.digits import CELLS, METHODS, split_with_noise
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(["pair", "symmetric"]), st.floats(0, 1), st.integers(2, 12))

@@ -47,6 +47,8 @@ from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks.common import noisy_labels, transition_matrix
 from skcoteach.networks import MLP, SmallCNN
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 FAST = {"epochs": 4, "batch_size": 64, "random_state": 0}
 
 

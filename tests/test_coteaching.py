@@ -16,6 +16,7 @@ from skcoteach import coteaching
 
 # Both are about how the original calls torch and NumPy.
 pytestmark = [
+    pytest.mark.filterwarnings("error"),
     pytest.mark.filterwarnings("ignore:size_average and reduce args will be deprecated"),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning"),
 ]

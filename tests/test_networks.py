@@ -17,6 +17,8 @@ from torch.nn.functional import adaptive_max_pool2d, cross_entropy
 
 from skcoteach.networks import MLP, CifarCNN, SmallCNN, Standardize
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 
 def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

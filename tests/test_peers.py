@@ -13,6 +13,8 @@ from skcoteach.networks import MLP, SmallCNN
 from skcoteach.peers import check_networks, check_takes, make_networks, reads_indices
 from skcoteach.training import TrainingData, random_state
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 
 def make(module=None, module2=None, given=None, given2=None, item_shape=(4,), n_classes=3):
     return make_networks(module, module2, given or {}, given2 or {}, item_shape=item_shape, n_classes=n_classes)

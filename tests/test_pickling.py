@@ -15,6 +15,8 @@ from torch import nn
 from skcoteach import CoTeachingClassifier, pickling
 from skcoteach.pickling import for_cpu, for_here
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 CPU, META, ABSENT = torch.device("cpu"), torch.device("meta"), torch.device("cuda", 99)
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)

@@ -12,6 +12,8 @@ from torch import nn
 from skcoteach import CoTeachingClassifier
 from skcoteach.run import Run, _device
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 N = 60
 X = np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32)
 Y = np.random.default_rng(1).choice(["a", "b", "c"], N)

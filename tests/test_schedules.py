@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 numbers_of_epochs = st.integers(1, 300)
 rates = st.floats(0, 0.99)
 

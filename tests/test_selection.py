@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from skcoteach.selection import kept_mean, kept_weights, small_loss_indices
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 
 def fill(ranked, weights, budget):
     """What each of the ``ranked`` examples gets when a budget is filled in that order."""

@@ -24,6 +24,8 @@ from skcoteach.training import (
     standardize,
 )
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 CPU = torch.device("cpu")
 N, N_FEATURES, N_CLASSES = 90, 4, 3
 

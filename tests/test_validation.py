@@ -24,6 +24,8 @@ from skcoteach.validation import (
     to_namespace_of,
 )
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 X = np.random.default_rng(0).normal(size=(6, 3))
 CLASSES = np.array([0, 1, 2])
 CODES = np.array([0, 0, 0, 1, 1, 2])
@@ -120,6 +122,7 @@ def test_complex_numbers_are_refused(estimator, given):
         check_X(estimator, given, reset=True)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")  # torch says so when one is made
 @pytest.mark.parametrize("convert", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, torch.Tensor.to_mkldnn])
 @pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
 def test_tensors_of_other_layouts_are_refused_with_the_remedy(estimator, convert):
