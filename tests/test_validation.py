@@ -1,5 +1,6 @@
 """What cannot be used is refused in the user's words; what can be used is handed on without a copy."""
 
+import warnings
 import array_api_strict
 import numpy as np
 import pandas as pd
@@ -122,12 +123,13 @@ def test_complex_numbers_are_refused(estimator, given):
         check_X(estimator, given, reset=True)
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")  # torch says so when one is made
 @pytest.mark.parametrize("convert", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, torch.Tensor.to_mkldnn])
-@pytest.mark.filterwarnings("ignore:Sparse:UserWarning")
 def test_tensors_of_other_layouts_are_refused_with_the_remedy(estimator, convert):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        given = convert(torch.as_tensor(X).float())
     with pytest.raises(ValueError, match=r"layout torch\.(sparse_coo|sparse_csr|_mkldnn).*to_dense\(\)"):
-        check_X(estimator, convert(torch.as_tensor(X).float()), reset=True)
+        check_X(estimator, given, reset=True)
 
 
 def test_texts_are_refused(estimator):
