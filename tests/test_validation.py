@@ -1,6 +1,7 @@
 """What cannot be used is refused in the user's words; what can be used is handed on without a copy."""
 
 import warnings
+
 import array_api_strict
 import numpy as np
 import pandas as pd
