@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from pandas import DataFrame  # which cleanlab depends on
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -141,7 +143,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     _parameter_constraints: dict = {
         "module": [callable, None],
         "module2": [callable, None],
-        "forget_rate": [Interval(Real, 0, 1, closed="left")],
+        "forget_rate": [Interval(Real, 0, 1, closed="left"), StrOptions({"auto"})],
         "num_gradual": [Interval(Integral, 0, None, closed="left"), None],
         "exponent": [Interval(Real, 0, None, closed="neither")],
         "class_floor": [Interval(Real, 0, 1, closed="both")],
@@ -164,7 +166,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         module=None,
         module2=None,
         *,
-        forget_rate=0.2,
+        forget_rate="auto",
         num_gradual=None,
         exponent=1.0,
         class_floor=0.5,
@@ -351,6 +353,58 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         run.run_epoch()
         self._report(run.history[-1])
         return self._assign(run.fitted(per_example=False))
+
+    def get_label_issues(self):
+        """What the fit has found out about every given label.
+
+        Returns
+        -------
+        DataFrame of n_samples rows
+            In the order of the training data, with the columns of
+            :meth:`cleanlab.classification.CleanLearning.get_label_issues`:
+
+            - ``is_label_issue`` (bool): whether the label is taken to be wrong. About as many are as the noise rate
+              says: of each given class the share that the noise matrix implies, or, where a forget rate was given,
+              that share of all.
+            - ``label_quality`` (float64): as ``label_quality_``.
+            - ``given_label`` and ``predicted_label``: of the dtype of ``classes_``, or int64 where the classes are the
+              integers 0 ... K - 1.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted, or was last trained by :meth:`partial_fit`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from skcoteach import CoTeachingClassifier
+        >>> X, y = make_blobs(n_samples=600, centers=3, random_state=0)
+        >>> y[0] = (y[0] + 1) % 3
+        >>> issues = CoTeachingClassifier(epochs=20, random_state=0).fit(X, y).get_label_issues()
+        >>> list(issues.columns)
+        ['is_label_issue', 'label_quality', 'given_label', 'predicted_label']
+        >>> int(issues["label_quality"].argmin())
+        0
+        """
+        check_is_fitted(self)
+        labels = self._state.labels
+        if labels is None:
+            raise NotFittedError(
+                f"This {type(self).__name__} was trained by partial_fit, which keeps nothing of single examples. "
+                "Label issues are found by fit."
+            )
+        classes = self._state.classes
+        if classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
+            classes = np.arange(len(classes))
+        return DataFrame(
+            {
+                "is_label_issue": labels.is_issue,
+                "label_quality": labels.quality,
+                "given_label": classes[labels.given],
+                "predicted_label": classes[labels.predicted],
+            }
+        )
 
     def _assign(self, fitted: dict) -> "CoTeachingClassifier":
         """Replace all fitted attributes at once."""

@@ -7,6 +7,7 @@ themselves are in ``training``.
 import copy
 import inspect
 import secrets
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,18 @@ from sklearn.utils import check_random_state, column_or_1d
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from skcoteach import noise
 from skcoteach._sklearn import InvalidParameterError
+from skcoteach.crossfit import cross_fit
 from skcoteach.peers import check_networks, check_takes, make_networks, raised_by_torch, reads_indices
 from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
-from skcoteach.training import CoTeaching, TrainingData, random_state, standardize
+from skcoteach.training import CoTeaching, TrainingData, mean_probabilities, predict, random_state, standardize
 from skcoteach.validation import check_form, check_weights, check_X, check_y, encode, to_host, to_namespace_of
+
+#: With less sample weight in all or in a class, there are too few data to split.
+MINIMUM_WEIGHT, MINIMUM_CLASS_WEIGHT = 500.0, 50.0
+#: Where the noise rate cannot be estimated.
+FALLBACK_FORGET_RATE = 0.2
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -41,6 +49,17 @@ class FitState:
     optimizer: Callable
     optimizer_states: list[dict]
     keepers: np.ndarray
+    labels: "Labels | None"
+
+
+@dataclass
+class Labels:
+    """What a complete fit has found out about each given label: arrays of shape (n_samples,)."""
+
+    given: np.ndarray
+    predicted: np.ndarray
+    quality: np.ndarray
+    is_issue: np.ndarray
 
 
 class Run:
@@ -53,8 +72,10 @@ class Run:
         self.rows = check_X(self.estimator, X, reset=reset)
         y = check_y(self.estimator, y, len(self.rows))
         self.classes, self.codes = encode(y, classes)
+        self.sample_weights = check_weights(sample_weight, None, self.classes, self.codes)
         self.host_weights = check_weights(sample_weight, estimator.class_weight, self.classes, self.codes)
-        self.forget_rates, self.learning_rates, self.warm_up_end = _schedules(estimator)
+        self.joint: np.ndarray | None = None
+        self.unseen_probabilities: np.ndarray | None = None
 
     @classmethod
     def start(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
@@ -65,21 +86,57 @@ class Run:
         device = _device(estimator.device, X, estimator.precision)
         dtype = DTYPES[estimator.precision]
         with random_state(device, run.seed, 0):
-            networks = make_networks(
-                estimator.module,
-                estimator.module2,
-                _prefixed(estimator, "module__"),
-                _prefixed(estimator, "module2__"),
-                item_shape=run.rows.item_shape,
-                n_classes=len(run.classes),
-            )
-            for network in networks:
-                network.to(device, dtype)
+            networks = run._make_networks(device, dtype)
             run._place(device, dtype, indices=reads_indices(networks[0]))
             check_networks(networks, run.data)
         standardize(networks, run.data)
-        run._begin(networks, _make_optimizers(estimator, networks))
+        optimizers = _make_optimizers(estimator, networks)
+        if estimator.forget_rate == "auto":
+            run._estimate_noise(device, dtype)
+        run._begin(networks, optimizers)
         return run
+
+    def _make_networks(self, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
+        networks = make_networks(
+            self.estimator.module,
+            self.estimator.module2,
+            _prefixed(self.estimator, "module__"),
+            _prefixed(self.estimator, "module2__"),
+            item_shape=self.rows.item_shape,
+            n_classes=len(self.classes),
+        )
+        for network in networks:
+            network.to(device, dtype)
+        return networks
+
+    def _estimate_noise(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Cross-fit the estimator's own networks, where there are data enough to split."""
+        counts = np.bincount(self.codes, self.sample_weights, len(self.classes))
+        if counts.sum() < MINIMUM_WEIGHT or counts[counts > 0].min() < MINIMUM_CLASS_WEIGHT:
+            warnings.warn(
+                f'forget_rate="auto": too few data to estimate the noise rate ({counts.sum():g} examples, '
+                f"{counts[counts > 0].min():g} of the rarest class, counted by sample_weight; {MINIMUM_WEIGHT:g} and "
+                f"{MINIMUM_CLASS_WEIGHT:g} are needed). {FALLBACK_FORGET_RATE} is used; give forget_rate a number if "
+                "you know better.",
+                stacklevel=4,
+            )
+            return
+
+        def make(half: TrainingData, seed: int) -> CoTeaching:
+            with random_state(device, seed, 0):
+                networks = self._make_networks(device, dtype)
+            standardize(networks, half)
+            return self._co_teaching(networks, _make_optimizers(self.estimator, networks), seed)
+
+        self.joint, self.unseen_probabilities = cross_fit(
+            make,
+            self.data,
+            self.codes,
+            self.sample_weights,
+            epochs=self.estimator.epochs,
+            learning_rate=self.estimator.lr,
+            seed=self.seed,
+        )
 
     @classmethod
     def resume(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
@@ -114,23 +171,35 @@ class Run:
             n_classes=len(self.classes),
         )
 
-    def _begin(self, networks: tuple, optimizers: tuple, history: Sequence[dict] = (), keepers=None) -> None:
+    def _co_teaching(self, networks: tuple, optimizers: tuple, seed: int, keepers=None) -> CoTeaching:
         parameters = self.estimator
         if keepers is None or len(keepers) != len(self.rows):  # of other data; of as many other rows they do no harm
             keepers = np.full(len(self.rows), 2)
-        self.training = CoTeaching(
+        return CoTeaching(
             networks,
             optimizers,
             batch_size=parameters.batch_size,
             num_iter_per_epoch=parameters.num_iter_per_epoch,
             class_floor=parameters.class_floor,
             augment=parameters.augment,
-            seed=self.seed,
+            seed=seed,
             keepers=torch.tensor(keepers, dtype=torch.int64, device="cpu"),
         )
+
+    def _begin(self, networks: tuple, optimizers: tuple, history: Sequence[dict] = (), keepers=None) -> None:
+        self.forget_rates, self.learning_rates, self.warm_up_end = _schedules(self.estimator, self.forget_rate)
+        self.training = self._co_teaching(networks, optimizers, self.seed, keepers)
         self.history = list(history)
         self._finished: tuple[list[Tensor], list[dict]] = [], []
         self._forget_kept()
+
+    @property
+    def forget_rate(self) -> float:
+        """The final forget rate."""
+        if self.joint is not None:
+            return noise.noise_rate(self.joint)
+        given = self.estimator.forget_rate
+        return FALLBACK_FORGET_RATE if given == "auto" else float(given)
 
     @property
     def epoch(self) -> int:
@@ -140,7 +209,7 @@ class Run:
     def run_epoch(self) -> None:
         """Train for one epoch and keep what is needed to undo a later, unfinished one."""
         position = min(self.epoch, len(self.forget_rates) - 1)
-        record, kept, seen = self.training.run_epoch(
+        record, kept, losses, seen = self.training.run_epoch(
             self.data, self.epoch, self.learning_rates[position], float(self.forget_rates[position])
         )
         self._finished = (
@@ -150,6 +219,7 @@ class Run:
         if self.epoch == self.warm_up_end:
             self._forget_kept()
         self._kept_sum += kept
+        self._loss_sum += losses
         self._seen_count += seen
         self.history.append(record)
 
@@ -168,6 +238,7 @@ class Run:
 
     def _forget_kept(self) -> None:
         self._kept_sum: Any = 0
+        self._loss_sum: Any = 0
         self._seen_count: Any = 0
 
     def fitted(self, *, copy_networks: bool = False, per_example: bool = True) -> dict[str, Any]:
@@ -178,11 +249,14 @@ class Run:
         networks, states = self.training.networks, [each.state_dict() for each in self.training.optimizers]
         if copy_networks:
             networks, states = copy.deepcopy((networks, states))
+        for network in networks:
+            network.eval()
+        labels = self._labels(networks) if per_example else None
         attributes: dict[str, Any] = {
             "classes_": self.classes if self.classes.dtype.kind in "OUS" else to_namespace_of(self.classes, self.X),
             "n_features_in_": self.estimator.n_features_in_,
-            "modules_": tuple(network.eval() for network in networks),
-            "forget_rate_": float(self.estimator.forget_rate),
+            "modules_": tuple(networks),
+            "forget_rate_": self.forget_rate,
             "forget_rate_schedule_": to_namespace_of(self.forget_rates, self.X),
             "n_iter_": self.epoch,
             "history_": list(self.history),
@@ -195,30 +269,47 @@ class Run:
                 self.estimator.optimizer,
                 states,
                 self.training.keepers.numpy().astype(np.uint8),
+                labels,
             ),
         }
         if hasattr(self.estimator, "feature_names_in_"):
             attributes["feature_names_in_"] = self.estimator.feature_names_in_
-        if per_example:
-            attributes["kept_frequency_"] = to_namespace_of(self._kept_frequency(), self.X)
+        if labels is not None:
+            attributes["kept_frequency_"] = to_namespace_of(self._mean_of_seen(self._kept_sum), self.X)
+            attributes["label_quality_"] = to_namespace_of(labels.quality, self.X)
+        if self.joint is not None:
+            attributes["noise_rate_"] = self.forget_rate
+            attributes["noise_matrix_"] = to_namespace_of(noise.noise_matrix(self.joint), self.X)
         return attributes
 
-    def _kept_frequency(self) -> np.ndarray:
-        kept, count = (each.cpu().numpy() for each in (self._kept_sum, self._seen_count))
+    def _labels(self, networks: tuple) -> Labels:
+        probabilities = predict(networks, self.data.rows, mean_probabilities).cpu().numpy()
+        quality = np.exp(-self._mean_of_seen(self._loss_sum))
+        if self.unseen_probabilities is not None:
+            quality = (quality + self.unseen_probabilities[np.arange(len(quality)), self.codes]) / 2
+            probabilities = (probabilities + self.unseen_probabilities) / 2
+        predicted = probabilities.argmax(axis=1)
+        rates = self.forget_rate if self.joint is None else noise.class_noise_rates(self.joint)
+        is_issue = noise.find_issues(quality, self.codes, self.sample_weights, rates)
+        return Labels(self.codes, predicted, quality, is_issue)
+
+    def _mean_of_seen(self, sums) -> np.ndarray:
+        """Mean over the epochs in which an example was in a batch, (n_samples,); else the mean of its given class."""
+        sums, count = (each.cpu().numpy() for each in (sums, self._seen_count))
         seen = count > 0
-        frequency = kept / np.maximum(count, 1)
+        frequency = sums / np.maximum(count, 1)
         by_class = np.bincount(self.codes[seen], frequency[seen], len(self.classes))
         seen_by_class = np.bincount(self.codes[seen], minlength=len(self.classes))
         means = np.where(seen_by_class > 0, by_class / np.maximum(seen_by_class, 1), frequency[seen].mean())
         return np.where(seen, frequency, means[self.codes]).astype(np.float64)
 
 
-def _schedules(estimator) -> tuple[np.ndarray, list[float], int]:
+def _schedules(estimator, forget_rate: float) -> tuple[np.ndarray, list[float], int]:
     """Forget rate and learning rate of every epoch, and the epoch with which the warm-up ends."""
     epochs = estimator.epochs
     num_gradual = min(10, epochs) if estimator.num_gradual is None else estimator.num_gradual
     decay_start = epochs * 80 // 250 if estimator.epoch_decay_start is None else estimator.epoch_decay_start
-    forget_rates = forget_rate_schedule(epochs, estimator.forget_rate, num_gradual, estimator.exponent)
+    forget_rates = forget_rate_schedule(epochs, forget_rate, num_gradual, estimator.exponent)
     return forget_rates, learning_rate_schedule(epochs, estimator.lr, decay_start), max(num_gradual - 1, 0)
 
 

@@ -169,8 +169,13 @@ class CoTeaching:
         self.keepers = keepers
 
     def run_epoch(
-        self, data: TrainingData, epoch: int, learning_rate: float, forget_rate: float
-    ) -> tuple[dict, Tensor, Tensor]:
+        self,
+        data: TrainingData,
+        epoch: int,
+        learning_rate: float,
+        forget_rate: float,
+        class_forget_rates: Tensor | None = None,
+    ) -> tuple[dict, Tensor, Tensor, Tensor]:
         """Train both networks for one epoch.
 
         Parameters
@@ -180,6 +185,8 @@ class CoTeaching:
             Number of the epoch, from 0.
         learning_rate, forget_rate : float
             Those of this epoch.
+        class_forget_rates : Tensor of shape (n_classes,), on the device, optional
+            Those of the given classes in this epoch, where each has its own; ``forget_rate`` is then their mean.
 
         Returns
         -------
@@ -187,6 +194,8 @@ class CoTeaching:
             One entry of ``history_``.
         kept : Tensor of shape (n_samples,), floating, on the device
             Mean over both networks of the share of each example's weight that was kept; 0 where it was in no batch.
+        losses : Tensor of shape (n_samples,), floating, on the device
+            Mean over both networks of each example's loss; 0 where it was in no batch.
         seen : Tensor of shape (n_samples,), bool, on the device
             Which examples were in a batch.
 
@@ -203,9 +212,10 @@ class CoTeaching:
                 group["lr"] = learning_rate
 
         device = data.targets.device
+        rates = forget_rate if class_forget_rates is None else class_forget_rates
         wide = torch.float32 if device.type == "mps" else torch.float64
         totals = torch.zeros(6, dtype=wide, device=device)
-        kept_share = torch.zeros_like(data.weights, dtype=wide)
+        kept_share, mean_losses = torch.zeros_like(data.weights, dtype=wide), torch.zeros_like(data.weights)
         seen = torch.zeros_like(data.targets, dtype=torch.bool)
         n_steps = 0
         with random_state(device, self.seed, epoch + 1):  # 0 is that of the initial weights
@@ -216,9 +226,10 @@ class CoTeaching:
                 weights = data.weights[rows]
                 if self.augment is not None:
                     inputs = check_augmented(self.augment(inputs), inputs)
-                step, kept = self._step(inputs, data.targets[rows], weights, forget_rate, data.n_classes)
+                step, kept, losses = self._step(inputs, data.targets[rows], weights, rates, data.n_classes)
                 totals += step
                 kept_share.index_copy_(0, rows, (kept / (2 * weights)).to(wide))
+                mean_losses.index_copy_(0, rows, losses / 2)
                 seen.index_fill_(0, rows, True)
                 n_steps += 1
         # the one read-back: of an example that was in no batch the share is -1
@@ -227,7 +238,7 @@ class CoTeaching:
         share = read[len(totals) :]
         self.keepers = torch.where(share < 0, self.keepers, (2 * share).round().long())
         record["duration"] = time.perf_counter() - start
-        return record, kept_share, seen
+        return record, kept_share, mean_losses, seen
 
     def _order(self, data: TrainingData) -> Tensor:
         """The epoch's order of rows: every batch gets about its share of what was kept last and of each class.
@@ -240,9 +251,9 @@ class CoTeaching:
         return spread(data.used, strata, self.batch_size)
 
     def _step(
-        self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float, n_classes: int
-    ) -> tuple[Tensor, Tensor]:
-        """Each network learns from what its peer keeps; sums for the history and the kept weight by both."""
+        self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float | Tensor, n_classes: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Each network learns from what its peer keeps; sums for the history, kept weight and losses by both."""
         # a copy for the first, because its layers may work in place
         logits = [self.networks[0](inputs.clone()), self.networks[1](inputs)]
         for each, parameter in zip(logits, MODULES, strict=True):
@@ -265,7 +276,7 @@ class CoTeaching:
             predicted = [each.argmax(1) for each in logits]
             right = torch.stack([predicted[0] == targets, predicted[1] == targets, predicted[0] == predicted[1]])
             sums = torch.cat([torch.stack(objectives), right.to(weights.dtype) @ weights, weights.sum()[None]])
-            return sums, kept[0] + kept[1]
+            return sums, kept[0] + kept[1], losses[0] + losses[1]
 
     def _record(self, totals: list[float], n_steps: int, epoch: int, learning_rate: float, forget_rate: float) -> dict:
         loss = (totals[0] / n_steps, totals[1] / n_steps)
@@ -297,8 +308,13 @@ def standardize(networks: tuple[nn.Module, nn.Module], data: TrainingData) -> No
 
 
 @torch.no_grad()
-def predict(networks: tuple[nn.Module, nn.Module], rows: Rows, combine: Callable[[Tensor], Tensor]) -> Tensor:
-    """What ``combine`` makes of the networks' logits on all rows.
+def predict(
+    networks: tuple[nn.Module, nn.Module],
+    rows: Rows,
+    combine: Callable[[Tensor], Tensor],
+    numbers: Tensor | None = None,
+) -> Tensor:
+    """What ``combine`` makes of the networks' logits.
 
     Parameters
     ----------
@@ -307,14 +323,18 @@ def predict(networks: tuple[nn.Module, nn.Module], rows: Rows, combine: Callable
     rows : Rows of length n_samples
     combine : callable
         Gets logits of shape (2, n, n_classes) and returns (n, n_classes).
+    numbers : Tensor of shape (n_wanted,), int64, on the CPU, optional
+        The rows that are wanted. None: all.
 
     Returns
     -------
-    Tensor of shape (n_samples, n_classes), on the device of the networks
+    Tensor of shape (n_wanted, n_classes), on the device of the networks
     """
     combined = []
-    for numbers in torch.arange(len(rows), device="cpu").split(_chunk(rows)):
-        inputs = rows[numbers]
+    if numbers is None:
+        numbers = torch.arange(len(rows), device="cpu")
+    for some in numbers.split(_chunk(rows)):
+        inputs = rows[some]
         # a copy for the first, because its layers may work in place
         combined.append(combine(torch.stack([networks[0](inputs.clone()), networks[1](inputs)])))
     return torch.cat(combined)

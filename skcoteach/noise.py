@@ -1,0 +1,199 @@
+"""How noisy the labels are, and which of them are wrong: statistics of given labels and probabilities.
+
+The probabilities must be out-of-sample, of a model that has not seen the labels that they are compared with. How the
+estimator gets them for its own training data is in ``crossfit``. Nothing here knows of torch.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
+
+from skcoteach._sklearn import check_sample_weight
+
+#: Share of each predicted class, the most confident part, in which given labels are counted.
+CONFIDENT_SHARE = 0.5
+
+#: Of each given class at least this share is taken to be right, so that something is left to learn from.
+MINIMUM_RIGHT_SHARE = 0.05
+
+
+class NoiseEstimate(NamedTuple):
+    """What :func:`estimate_noise` returns.
+
+    Attributes
+    ----------
+    noise_rate : float
+        Share of wrong labels.
+    noise_matrix : ndarray of shape (n_classes, n_classes), float64
+        P(given | true): a row for each given class, a column for each true class; columns sum to one.
+    """
+
+    noise_rate: float
+    noise_matrix: np.ndarray
+
+
+def estimate_noise(labels, pred_probs, *, sample_weight=None, classes=None) -> NoiseEstimate:
+    """Estimate the share of wrong labels, and which class is mistaken for which.
+
+    For every class, the examples are taken that the model predicts as this class with more confidence than the median:
+    among these, nearly all are what the model says, so the given labels that differ are wrong ones. Their shares are
+    the columns of the noise matrix. Like the confident joint of confident learning, the counts are calibrated so that
+    the given classes are as frequent as they are; unlike it, the model's own mistakes, most of which are made with
+    little confidence, are hardly counted as noise.
+
+    The noise may depend on the class, but is taken to be independent of the example otherwise. Where hard examples are
+    mislabelled more often than easy ones, the estimate is too low.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_samples,)
+        Given labels.
+    pred_probs : array-like of shape (n_samples, n_classes), floating
+        Out-of-sample probabilities of any classifier, for example of
+        ``cross_val_predict(..., method="predict_proba")``: a column for each class, in sorted order.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weight 2 counts as the example twice, weight 0 as its absence.
+    classes : array-like of shape (n_classes,), default=None
+        The classes of the columns, sorted. None: those that occur in ``labels``, or ``0 ... n_classes - 1`` if the
+        labels are such integers.
+
+    Returns
+    -------
+    NoiseEstimate
+        Named tuple of ``noise_rate`` and ``noise_matrix``. With the shares of the true classes for which
+        ``noise_matrix @ shares`` are those of the given ones, the noise matrix implies the noise rate.
+
+    Raises
+    ------
+    ValueError
+        If the arrays do not fit each other, if rows of ``pred_probs`` are no probabilities, or if weights are negative
+        or all zero.
+
+    References
+    ----------
+    Northcutt, Jiang, Chuang: "Confident learning: Estimating uncertainty in dataset labels", JAIR 70, 2021, section
+    3.1 (arXiv:1911.00068): the confident joint and its calibration. Patrini et al.: "Making deep neural networks robust
+    to label noise", CVPR 2017, equation 12 (arXiv:1609.03683): noise read off from the most confident examples.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import cross_val_predict
+    >>> X, y = load_iris(return_X_y=True)
+    >>> given = y.copy()
+    >>> given[::5] = (given[::5] + 1) % 3  # every fifth label is wrong
+    >>> pred_probs = cross_val_predict(LogisticRegression(max_iter=1000), X, given, method="predict_proba")
+    >>> noise_rate, noise_matrix = estimate_noise(given, pred_probs)
+    >>> round(noise_rate, 2)
+    0.2
+    """
+    pred_probs = check_array(pred_probs, dtype=np.float64, input_name="pred_probs")
+    labels = column_or_1d(np.asarray(labels))
+    check_consistent_length(labels, pred_probs)
+    if (pred_probs < 0).any() or not np.allclose(pred_probs.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("pred_probs must hold probabilities: rows of numbers in [0, 1] that sum to one.")
+    codes = _codes(labels, pred_probs.shape[1], classes)
+    weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    joint = estimate_joint(codes, pred_probs, weights)
+    return NoiseEstimate(noise_rate(joint), noise_matrix(joint))
+
+
+def _codes(labels: np.ndarray, n_classes: int, classes) -> np.ndarray:
+    """The column of each label."""
+    found = np.unique(labels)
+    if classes is None:
+        numbered = found.dtype.kind in "iu" and found[0] >= 0 and found[-1] < n_classes
+        classes = np.arange(n_classes) if numbered else found
+    classes = np.unique(np.asarray(classes))
+    if len(classes) != n_classes:
+        raise ValueError(
+            f"pred_probs has {n_classes} columns, but there are {len(classes)} classes: {classes.tolist()}. One column "
+            "for each class is needed; name the classes of the columns with classes=..."
+        )
+    unknown = np.setdiff1d(found, classes)
+    if len(unknown):
+        raise ValueError(f"labels holds {unknown.tolist()}, which are not among the classes {classes.tolist()}.")
+    return np.searchsorted(classes, labels)
+
+
+def estimate_joint(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Joint distribution of given and true classes, (n_classes, n_classes), given classes in rows, summing to one.
+
+    Its rows sum to the weighted shares of the given classes. (``cleanlab.count`` takes no weights.)
+    """
+    n_classes = pred_probs.shape[1]
+    predicted, confidence = pred_probs.argmax(axis=1), pred_probs.max(axis=1)
+    joint = np.zeros((n_classes, n_classes))
+    for k in range(n_classes):
+        rows = np.flatnonzero((predicted == k) & (weights > 0))
+        if len(rows):
+            confident = rows[confidence[rows] >= _upper_quantile(confidence[rows], weights[rows])]
+            counts = np.bincount(codes[confident], weights[confident], n_classes)
+            joint[:, k] = counts / counts.sum() * weights[rows].sum()
+    given = np.bincount(codes, weights, n_classes) / weights.sum()
+    unexplained = joint.sum(axis=1) == 0  # given classes that no confident example has: taken to be right
+    joint[unexplained, unexplained] = 1
+    joint /= joint.sum(axis=1, keepdims=True)
+    right = joint.diagonal().clip(MINIMUM_RIGHT_SHARE)
+    wrong = joint * (1 - np.eye(n_classes))
+    all_wrong = wrong.sum(axis=1)
+    wrong *= ((1 - right) / np.where(all_wrong > 0, all_wrong, 1))[:, None]
+    return (wrong + np.diag(right)) * given[:, None]
+
+
+def _upper_quantile(values: np.ndarray, weights: np.ndarray) -> float:
+    """The largest of the values that at least ``CONFIDENT_SHARE`` of the weight reaches."""
+    order = np.argsort(-values)
+    reached = weights[order].cumsum()
+    return values[order[np.searchsorted(reached, CONFIDENT_SHARE * reached[-1] * (1 - 1e-12))]]
+
+
+def noise_rate(joint: np.ndarray) -> float:
+    """Share of wrong labels."""
+    return float(max(1 - joint.trace(), 0.0))
+
+
+def noise_matrix(joint: np.ndarray) -> np.ndarray:
+    """P(given | true). A class that is the true one of no example is taken to be given rightly."""
+    true = joint.sum(axis=0)
+    return np.where(true > 0, joint / np.where(true > 0, true, 1), np.eye(len(joint)))
+
+
+def class_noise_rates(joint: np.ndarray) -> np.ndarray:
+    """Share of wrong labels among those of each given class, (n_classes,)."""
+    given = joint.sum(axis=1)
+    return np.where(given > 0, 1 - joint.diagonal() / np.where(given > 0, given, 1), 0.0).clip(0, 1)
+
+
+def find_issues(quality: np.ndarray, codes: np.ndarray, weights: np.ndarray, rates: float | np.ndarray) -> np.ndarray:
+    """Which labels are taken to be wrong, (n_samples,) bool: those of lowest quality, as many as the rates say.
+
+    Parameters
+    ----------
+    quality : ndarray of shape (n_samples,)
+        Label quality, low is suspicious.
+    codes : ndarray of shape (n_samples,), int
+        Given labels as class numbers.
+    weights : ndarray of shape (n_samples,)
+        Sample weights, in which labels are counted.
+    rates : float or ndarray of shape (n_classes,)
+        Share of wrong labels among all or among those of each given class.
+    """
+    groups = np.zeros_like(codes) if np.ndim(rates) == 0 else codes
+    is_issue = np.zeros(len(codes), dtype=bool)
+    for group, rate in enumerate(np.atleast_1d(rates)):
+        rows = np.flatnonzero(groups == group)
+        if len(rows):
+            is_issue[rows] = _lowest(quality[rows], weights[rows], rate)
+    return is_issue
+
+
+def _lowest(values: np.ndarray, weights: np.ndarray, share: float) -> np.ndarray:
+    """Which values are the lowest that hold about ``share`` of the weight; equal values all or none."""
+    order = np.argsort(values)
+    levels, first = np.unique(values[order], return_index=True)
+    up_to = np.append(0, np.add.reduceat(weights[order], first).cumsum())
+    n_levels = np.abs(up_to - share * up_to[-1]).argmin()
+    return values <= levels[n_levels - 1] if n_levels else np.zeros(len(values), dtype=bool)
