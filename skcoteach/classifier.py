@@ -6,6 +6,7 @@ Validation is in ``validation``, the networks are made in ``peers`` and trained 
 import math
 from collections.abc import Callable
 from numbers import Integral, Real
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,27 @@ from skcoteach.training import log_mean_probabilities, mean_probabilities, predi
 from skcoteach.validation import check_form, check_X, is_items, to_host, to_namespace_of
 
 PREFIXES = ("module__", "module2__", "optimizer__")
+
+
+class _AutoForgetRateError(AttributeError, ValueError):
+    """``partial_fit`` does not see all data, from which the forget rate is estimated."""
+
+
+class _WithGivenForgetRate:
+    """A method that is not there while the forget rate is to be estimated; the reason is a ValueError, too."""
+
+    def __init__(self, method: Callable):
+        self.method = method
+
+    def __get__(self, estimator, owner=None):
+        if estimator is None:
+            return self.method
+        if estimator.forget_rate == "auto":
+            raise _AutoForgetRateError(
+                'forget_rate="auto" estimates the forget rate from all data, which partial_fit does not see. Give '
+                "forget_rate a number: about the share of wrong labels."
+            )
+        return MethodType(self.method, estimator)
 
 
 class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -287,6 +309,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """
         self._validate_params()
         run = Run.start(self, X, y, sample_weight)
+        if self.verbose and run.joint is not None:
+            print(f"[CoTeachingClassifier] forget rate {run.forget_rate:.3f}, estimated from the data")
         context = self._init_callback_context(max_subtasks=self.epochs)
         told: dict[str, Any] = {
             "X": X,
@@ -314,13 +338,14 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         )
         return self._assign(run.fitted())
 
+    @_WithGivenForgetRate
     @with_gradients
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one more epoch, over X, at position ``n_iter_`` of the schedules.
 
-        The networks and the state of the optimizers go on from the last call, or from ``fit``. Beyond the last epoch of
-        the schedules their last values hold. The first call sets the standardisation of the default network: its X
-        should be typical of what follows.
+        There only while ``forget_rate`` is a number. The networks and the state of the optimizers go on from the last
+        call, or from ``fit``. Beyond the last epoch of the schedules their last values hold. The first call sets the
+        standardisation of the default network: its X should be typical of what follows.
 
         Parameters
         ----------
@@ -363,9 +388,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             In the order of the training data, with the columns of
             :meth:`cleanlab.classification.CleanLearning.get_label_issues`:
 
-            - ``is_label_issue`` (bool): whether the label is taken to be wrong. About as many are as the noise rate
-              says: of each given class the share that the noise matrix implies, or, where a forget rate was given,
-              that share of all.
+            - ``is_label_issue`` (bool): whether the label is taken to be wrong: those of lowest quality, as many as
+              ``forget_rate_`` says.
             - ``label_quality`` (float64): as ``label_quality_``.
             - ``given_label`` and ``predicted_label``: of the dtype of ``classes_``, or int64 where the classes are the
               integers 0 ... K - 1.

@@ -16,11 +16,14 @@ from skcoteach.batches import spread
 from skcoteach.noise import estimate_joint, noise_rate
 from skcoteach.training import CoTeaching, TrainingData, mean_probabilities, predict, random_state
 
-#: Part of the epochs of a fit, and steps at least, that the cross-fit trains for.
+#: Part of the epochs of a fit that the cross-fit trains for, and the steps that it takes at least.
 EPOCHS_SHARE = 0.2
 MINIMUM_STEPS = 100
-#: The forget rate is estimated anew after each of these parts of the cross-fit; in the first nothing is forgotten.
-STAGES = 3
+#: Steps in which nothing is forgotten (at most half of all): enough to learn what is common, too few to learn by heart.
+WARM_UP_STEPS = 50
+#: While the estimate falls by more than this, the networks have yet to learn what is common: the cross-fit goes on,
+#: for as many epochs as the fit at most.
+STILL_LEARNING = 0.05
 #: More is never forgotten within the cross-fit, however noisy the labels look at first.
 MAXIMUM_FORGET_RATE = 0.9
 
@@ -37,8 +40,8 @@ def cross_fit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Out-of-sample probabilities of the training data, and what they say of its labels.
 
-    The cross-fit is co-teaching with an unknown forget rate itself: what is forgotten in each stage is what the stage
-    before found.
+    The cross-fit is co-teaching with an unknown forget rate itself: in a short warm-up nothing is forgotten, then the
+    share of wrong labels that was found at its end.
 
     Parameters
     ----------
@@ -51,7 +54,7 @@ def cross_fit(
     weights : ndarray of shape (n_samples,), float64
         Sample weights, in which labels are counted.
     epochs : int
-        Of the fit; on each half it is a fifth of them, or what takes 100 steps if that is more.
+        Of the fit. On each half it is a fifth of them, or what takes 100 steps if that is more.
     learning_rate : float
     seed : int
         Of the halves and the networks.
@@ -63,35 +66,47 @@ def cross_fit(
     probabilities : ndarray of shape (n_samples, n_classes), float64
     """
     seeds = [int(np.random.SeedSequence((seed, half, 1)).generate_state(1)[0]) for half in (1, 2)]
-    with random_state(torch.device("cpu"), *seeds):
-        order = spread(data.used, data.used_targets, (len(data.used) + 1) // 2)
-    in_first = torch.zeros(len(data.rows), dtype=torch.bool)
-    in_first[order[: (len(order) + 1) // 2]] = True
+    in_first = _first_half(data, seeds)
     halves = [_part(data, in_first), _part(data, ~in_first)]
     unseen = [(~in_first).nonzero()[:, 0], in_first.nonzero()[:, 0]]
     pairs = [make(half, each) for half, each in zip(halves, seeds, strict=True)]
 
     probabilities = np.empty((len(data.rows), data.n_classes))
-    epochs = _n_epochs(epochs, len(halves[1].used), pairs[1])
-    forget_rate = 0.0
-    for stage in np.array_split(np.arange(epochs), min(STAGES, epochs)):
+    warm_up, rest = _n_epochs(epochs, len(halves[1].used), pairs[1])
+    stage, forget_rate, unfinished = range(warm_up), 0.0, True
+    while unfinished:
         for pair, half, rows in zip(pairs, halves, unseen, strict=True):
-            for epoch in stage.tolist():
+            for epoch in stage:
                 pair.run_epoch(half, epoch, learning_rate, forget_rate)
             for network in pair.networks:
                 network.eval()
-            probabilities[rows.numpy()] = predict(pair.networks, data.rows, mean_probabilities, rows).cpu().numpy()
+            with random_state(data.targets.device, pair.seed, stage.stop, 1):
+                predicted = predict(pair.networks, data.rows, mean_probabilities, rows)
+            probabilities[rows.numpy()] = predicted.cpu().numpy()
         joint = estimate_joint(codes, probabilities, weights)
-        forget_rate = min(noise_rate(joint), MAXIMUM_FORGET_RATE)
+        before, forget_rate = forget_rate, min(noise_rate(joint), MAXIMUM_FORGET_RATE)
+        unfinished = stage.start == 0 or (before - forget_rate > STILL_LEARNING and stage.stop < epochs)
+        stage = range(stage.stop, stage.stop + rest)
     return joint, probabilities
 
 
-def _n_epochs(epochs: int, n_rows: int, training: CoTeaching) -> int:
-    """Epochs on a half of ``n_rows``, for a fit of ``epochs`` on the whole."""
+def _first_half(data: TrainingData, seeds: list[int]) -> Tensor:
+    """A random half of the rows that have weight, with half of each given class, (n_samples,) bool."""
+    with random_state(torch.device("cpu"), *seeds):
+        order = spread(data.used, data.used_targets, (len(data.used) + 1) // 2)
+    in_first = torch.zeros(len(data.rows), dtype=torch.bool, device="cpu")
+    in_first[order[: (len(order) + 1) // 2]] = True
+    return in_first
+
+
+def _n_epochs(epochs: int, n_rows: int, training: CoTeaching) -> tuple[int, int]:
+    """Epochs of the warm-up and after it on a half of ``n_rows``, for a fit of ``epochs`` on the whole."""
     steps = math.ceil(n_rows / training.batch_size)
     if training.num_iter_per_epoch is not None:
         steps = min(steps, training.num_iter_per_epoch)
-    return max(math.ceil(EPOCHS_SHARE * epochs), math.ceil(MINIMUM_STEPS / steps))
+    all_epochs = max(math.ceil(EPOCHS_SHARE * epochs), math.ceil(MINIMUM_STEPS / steps), 2)
+    warm_up = min(math.ceil(WARM_UP_STEPS / steps), all_epochs // 2)
+    return warm_up, all_epochs - warm_up
 
 
 def _part(data: TrainingData, wanted: Tensor) -> TrainingData:

@@ -78,16 +78,18 @@ def estimate_noise(labels, pred_probs, *, sample_weight=None, classes=None) -> N
 
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.ensemble import RandomForestClassifier
     >>> from sklearn.model_selection import cross_val_predict
-    >>> X, y = load_iris(return_X_y=True)
+    >>> X, y = load_digits(return_X_y=True)
     >>> given = y.copy()
-    >>> given[::5] = (given[::5] + 1) % 3  # every fifth label is wrong
-    >>> pred_probs = cross_val_predict(LogisticRegression(max_iter=1000), X, given, method="predict_proba")
-    >>> noise_rate, noise_matrix = estimate_noise(given, pred_probs)
-    >>> round(noise_rate, 2)
+    >>> given[::5] = (given[::5] + 1) % 10  # every fifth label is wrong
+    >>> forest = RandomForestClassifier(min_samples_leaf=3, random_state=0)
+    >>> noise_rate, noise_matrix = estimate_noise(given, cross_val_predict(forest, X, given, method="predict_proba"))
+    >>> round(noise_rate, 1)
     0.2
+    >>> noise_matrix.shape
+    (10, 10)
     """
     pred_probs = check_array(pred_probs, dtype=np.float64, input_name="pred_probs")
     labels = column_or_1d(np.asarray(labels))
@@ -167,33 +169,13 @@ def class_noise_rates(joint: np.ndarray) -> np.ndarray:
     return np.where(given > 0, 1 - joint.diagonal() / np.where(given > 0, given, 1), 0.0).clip(0, 1)
 
 
-def find_issues(quality: np.ndarray, codes: np.ndarray, weights: np.ndarray, rates: float | np.ndarray) -> np.ndarray:
-    """Which labels are taken to be wrong, (n_samples,) bool: those of lowest quality, as many as the rates say.
+def find_issues(quality: np.ndarray, weights: np.ndarray, rate: float) -> np.ndarray:
+    """Which labels are taken to be wrong, (n_samples,) bool: those of lowest quality that hold about ``rate`` of the weight.
 
-    Parameters
-    ----------
-    quality : ndarray of shape (n_samples,)
-        Label quality, low is suspicious.
-    codes : ndarray of shape (n_samples,), int
-        Given labels as class numbers.
-    weights : ndarray of shape (n_samples,)
-        Sample weights, in which labels are counted.
-    rates : float or ndarray of shape (n_classes,)
-        Share of wrong labels among all or among those of each given class.
+    Examples of equal quality are issues together or not at all, so the order of the rows does not matter.
     """
-    groups = np.zeros_like(codes) if np.ndim(rates) == 0 else codes
-    is_issue = np.zeros(len(codes), dtype=bool)
-    for group, rate in enumerate(np.atleast_1d(rates)):
-        rows = np.flatnonzero(groups == group)
-        if len(rows):
-            is_issue[rows] = _lowest(quality[rows], weights[rows], rate)
-    return is_issue
-
-
-def _lowest(values: np.ndarray, weights: np.ndarray, share: float) -> np.ndarray:
-    """Which values are the lowest that hold about ``share`` of the weight; equal values all or none."""
-    order = np.argsort(values)
-    levels, first = np.unique(values[order], return_index=True)
+    order = np.argsort(quality)
+    levels, first = np.unique(quality[order], return_index=True)
     up_to = np.append(0, np.add.reduceat(weights[order], first).cumsum())
-    n_levels = np.abs(up_to - share * up_to[-1]).argmin()
-    return values <= levels[n_levels - 1] if n_levels else np.zeros(len(values), dtype=bool)
+    n_levels = np.abs(up_to - rate * up_to[-1]).argmin()
+    return quality <= levels[n_levels - 1] if n_levels else np.zeros(len(quality), dtype=bool)

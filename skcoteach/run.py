@@ -111,14 +111,16 @@ class Run:
 
     def _estimate_noise(self, device: torch.device, dtype: torch.dtype) -> None:
         """Cross-fit the estimator's own networks, where there are data enough to split."""
-        counts = np.bincount(self.codes, self.sample_weights, len(self.classes))
-        if counts.sum() < MINIMUM_WEIGHT or counts[counts > 0].min() < MINIMUM_CLASS_WEIGHT:
+        weights = np.zeros(len(self.rows))
+        weights[self.data.used] = self.sample_weights[self.data.used]
+        counts = np.bincount(self.codes, weights, len(self.classes))
+        rarest = counts[counts > 0].min()
+        if counts.sum() < MINIMUM_WEIGHT or rarest < MINIMUM_CLASS_WEIGHT or len(self.data.used) < 2:
             warnings.warn(
-                f'forget_rate="auto": too few data to estimate the noise rate ({counts.sum():g} examples, '
-                f"{counts[counts > 0].min():g} of the rarest class, counted by sample_weight; {MINIMUM_WEIGHT:g} and "
-                f"{MINIMUM_CLASS_WEIGHT:g} are needed). {FALLBACK_FORGET_RATE} is used; give forget_rate a number if "
-                "you know better.",
-                stacklevel=4,
+                f'forget_rate="auto": too few data to estimate the noise rate ({counts.sum():g} examples, {rarest:g} '
+                f"of the rarest class, counted by sample_weight; {MINIMUM_WEIGHT:g} and {MINIMUM_CLASS_WEIGHT:g} are "
+                f"needed). {FALLBACK_FORGET_RATE} is used; give forget_rate a number if you know better.",
+                stacklevel=7,  # the caller of fit
             )
             return
 
@@ -132,7 +134,7 @@ class Run:
             make,
             self.data,
             self.codes,
-            self.sample_weights,
+            weights,
             epochs=self.estimator.epochs,
             learning_rate=self.estimator.lr,
             seed=self.seed,
@@ -283,14 +285,14 @@ class Run:
         return attributes
 
     def _labels(self, networks: tuple) -> Labels:
-        probabilities = predict(networks, self.data.rows, mean_probabilities).cpu().numpy()
+        with random_state(self.data.targets.device, self.seed, self.epoch + 1, 1):
+            probabilities = predict(networks, self.data.rows, mean_probabilities).cpu().numpy()
         quality = np.exp(-self._mean_of_seen(self._loss_sum))
         if self.unseen_probabilities is not None:
             quality = (quality + self.unseen_probabilities[np.arange(len(quality)), self.codes]) / 2
             probabilities = (probabilities + self.unseen_probabilities) / 2
         predicted = probabilities.argmax(axis=1)
-        rates = self.forget_rate if self.joint is None else noise.class_noise_rates(self.joint)
-        is_issue = noise.find_issues(quality, self.codes, self.sample_weights, rates)
+        is_issue = noise.find_issues(quality, self.sample_weights, self.forget_rate)
         return Labels(self.codes, predicted, quality, is_issue)
 
     def _mean_of_seen(self, sums) -> np.ndarray:

@@ -100,7 +100,7 @@ def kept_weights(
         # (n, n_classes): the weight of each ranked example in the column of its class
         by_class = ranked.new_zeros(len(ranked), n_classes).scatter_(1, targets[order, None], ranked[:, None])
         granted = by_class.sum(0) > MINIMUM_CLASS_WEIGHT - 1e-3  # balanced class weights add up to 8 only nearly
-        by_class_kept = _fill(by_class, class_floor * (1 - forget_rate)) * granted
+        by_class_kept = _fill(by_class, class_floor * (1 - forget_rate)).to(ranked.dtype) * granted
         kept = torch.maximum(kept, by_class_kept.sum(1))
     return torch.zeros_like(kept).scatter_(0, order, kept)
 
@@ -108,7 +108,8 @@ def kept_weights(
 def _batch_share(targets: Tensor, weights: Tensor, forget_rate: float | Tensor) -> float | Tensor:
     """The share of a batch's weight that its budget is."""
     if isinstance(forget_rate, Tensor):
-        return 1 - weights @ forget_rate[targets] / weights.sum()
+        forgotten = weights @ forget_rate.to(weights.dtype)[targets]
+        return 1 - forgotten / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
     return 1 - forget_rate
 
 

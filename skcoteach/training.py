@@ -229,7 +229,7 @@ class CoTeaching:
                 step, kept, losses = self._step(inputs, data.targets[rows], weights, rates, data.n_classes)
                 totals += step
                 kept_share.index_copy_(0, rows, (kept / (2 * weights)).to(wide))
-                mean_losses.index_copy_(0, rows, losses / 2)
+                mean_losses.index_copy_(0, rows, (losses / 2).to(mean_losses.dtype))
                 seen.index_fill_(0, rows, True)
                 n_steps += 1
         # the one read-back: of an example that was in no batch the share is -1

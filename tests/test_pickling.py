@@ -24,7 +24,8 @@ Y = np.arange(40) % 2
 
 
 def fitted():
-    return CoTeachingClassifier(epochs=2, batch_size=20, device="cpu", module__hidden=4, random_state=0).fit(X, Y)
+    parameters = {"forget_rate": 0.2, "epochs": 2, "batch_size": 20, "device": "cpu", "random_state": 0}
+    return CoTeachingClassifier(module__hidden=4, **parameters).fit(X, Y)
 
 
 def tensors(value):
@@ -65,6 +66,8 @@ def test_a_round_trip_on_the_cpu_changes_no_bit(travel):
     assert vars(back).keys() == vars(clf).keys()
     assert back.history_ == clf.history_
     assert back.kept_frequency_.tolist() == clf.kept_frequency_.tolist()
+    assert back.label_quality_.tolist() == clf.label_quality_.tolist()
+    assert back.get_label_issues().equals(clf.get_label_issues())
     before, after = tensors(vars(clf)), tensors(vars(back))
     assert len(before) == len(after) > 20  # two networks and the states of their optimizers
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))

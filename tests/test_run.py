@@ -27,7 +27,8 @@ class Net(nn.Sequential):
 
 
 def estimator(**parameters):
-    return CoTeachingClassifier(**{"epochs": 6, "batch_size": 20, "device": "cpu", "random_state": 0} | parameters)
+    defaults = {"forget_rate": 0.2, "epochs": 6, "batch_size": 20, "device": "cpu", "random_state": 0}
+    return CoTeachingClassifier(**defaults | parameters)
 
 
 def start(X=X, y=Y, sample_weight=None, classes=None, **parameters):
@@ -272,7 +273,8 @@ def script(run, epochs):
     def run_epoch(data, epoch, learning_rate, forget_rate):
         parts = next(epochs)
         seen = torch.tensor([part is not None for part in parts])
-        return {"epoch": epoch}, torch.tensor([part or 0.0 for part in parts], dtype=torch.float64), seen
+        kept = torch.tensor([part or 0.0 for part in parts], dtype=torch.float64)
+        return {"epoch": epoch}, kept, torch.zeros_like(kept), seen
 
     run.training.run_epoch = run_epoch
     return run
@@ -330,7 +332,7 @@ def test_kept_frequency_of_a_training_is_the_mean_of_what_its_epochs_report():
     reported = reported[2:]
     expected = {}
     for i in range(N):
-        parts = [float(kept[i]) for kept, seen in reported if seen[i]]
+        parts = [float(kept[i]) for kept, _, seen in reported if seen[i]]
         if parts:
             expected[i] = sum(parts) / len(parts)
     assert any(weights == 0) and len(expected) < (weights > 0).sum()  # of both kinds of unseen rows there are some
@@ -364,7 +366,7 @@ def test_fitted_attributes_are_those_of_the_epochs_done():
     assert isinstance(fitted["modules_"], tuple)
     assert [network.training for network in fitted["modules_"]] == [False, False]
     assert "feature_names_in_" not in fitted
-    assert "kept_frequency_" not in run.fitted(per_example=False)
+    assert not {"kept_frequency_", "label_quality_"} & run.fitted(per_example=False).keys()
 
 
 def test_copies_do_not_change_with_later_epochs():
@@ -416,6 +418,7 @@ def test_undoing_an_unfinished_epoch_restores_the_exact_bits_of_the_finished_one
     fitted, expected = run.fitted(), finished.fitted()
     assert without_durations(fitted["history_"]) == without_durations(expected["history_"])
     assert fitted["kept_frequency_"].tolist() == expected["kept_frequency_"].tolist()
+    assert fitted["label_quality_"].tolist() == expected["label_quality_"].tolist()
     assert fitted["n_iter_"] == epochs_done
 
 

@@ -97,23 +97,23 @@ def fill(ranked, weights, budget):
     return filled
 
 
-def plain_kept(losses, targets, weights, forget_rate, class_floor):
-    """The small-loss budget and the floor of the classes, one example after the other."""
+def plain_kept(losses, targets, weights, forget_rates, class_floor):
+    """The small-loss budget and the floor of the classes, one example after the other, at a forget rate a class."""
     ranked = sorted(range(len(losses)), key=lambda i: losses[i])  # stable: ties by position
-    kept = fill(ranked, weights, (1 - forget_rate) * sum(weights))
+    kept = fill(ranked, weights, sum((1 - forget_rates[targets[i]]) * weights[i] for i in ranked))
     for label in range(N_CLASSES):
         members = [i for i in ranked if targets[i] == label]
         worth = sum(weights[i] for i in members)
         if worth >= 8:
-            for i, part in fill(members, weights, class_floor * (1 - forget_rate) * worth).items():
+            for i, part in fill(members, weights, class_floor * (1 - forget_rates[label]) * worth).items():
                 kept[i] = max(kept[i], part)
     return [kept[i] for i in range(len(losses))]
 
 
-def plain_epoch(networks, optimizers, data, batches_of_rows, learning_rate, forget_rate, class_floor):
-    """Co-teaching on the given batches; what the history should say and what was kept of each row."""
+def plain_epoch(networks, optimizers, data, batches_of_rows, learning_rate, forget_rates, class_floor):
+    """Co-teaching on the given batches; what the history should say, what was kept of each row, and its mean loss."""
     X = data.rows[torch.arange(len(data.rows))]
-    kept_share = [0.0] * len(X)
+    kept_share, mean_losses = [0.0] * len(X), [0.0] * len(X)
     objectives_of_steps, right, agreed, total = [], [0.0, 0.0], 0.0, 0.0
     for rows in batches_of_rows:
         targets = [int(data.targets[row]) for row in rows]
@@ -124,7 +124,7 @@ def plain_epoch(networks, optimizers, data, batches_of_rows, learning_rate, forg
             losses = [row.logsumexp(0) - row[target] for row, target in zip(logits, targets, strict=True)]
             losses_of.append(losses)
             predicted_of.append([max(range(N_CLASSES), key=row.tolist().__getitem__) for row in logits])
-            kept_of.append(plain_kept([each.item() for each in losses], targets, weights, forget_rate, class_floor))
+            kept_of.append(plain_kept([each.item() for each in losses], targets, weights, forget_rates, class_floor))
         objectives = []
         for own, peer in [(0, 1), (1, 0)]:
             objective = sum(w * each for w, each in zip(kept_of[peer], losses_of[own], strict=True))
@@ -137,18 +137,18 @@ def plain_epoch(networks, optimizers, data, batches_of_rows, learning_rate, forg
         objectives_of_steps.append([each.item() for each in objectives])
         for i, row in enumerate(rows):
             kept_share[row] = (kept_of[0][i] + kept_of[1][i]) / 2 / weights[i]
+            mean_losses[row] = (losses_of[0][i].item() + losses_of[1][i].item()) / 2
             total += weights[i]
             agreed += weights[i] * (predicted_of[0][i] == predicted_of[1][i])
             for k in range(2):
                 right[k] += weights[i] * (predicted_of[k][i] == targets[i])
     record = {
         "lr": learning_rate,
-        "forget_rate": forget_rate,
         "loss": [sum(step[k] for step in objectives_of_steps) / len(objectives_of_steps) for k in range(2)],
         "accuracy": [each / total for each in right],
         "agreement": agreed / total,
     }
-    return record, kept_share
+    return record, kept_share, mean_losses
 
 
 PLAN = [(0.01, 0.0), (0.02, 0.15), (0.005, 0.45)]  # learning rate and forget rate of three epochs
@@ -156,23 +156,28 @@ PLAN = [(0.01, 0.0), (0.02, 0.15), (0.005, 0.45)]  # learning rate and forget ra
 
 @pytest.mark.parametrize("class_floor", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("weights", [None, uneven_weights()], ids=["unit weights", "uneven weights"])
-def test_epochs_are_those_of_a_plain_loop(class_floor, weights):
+@pytest.mark.parametrize("of_classes", [None, (0.1, 0.9, 0.5)], ids=["one rate", "a rate a class"])
+def test_epochs_are_those_of_a_plain_loop(class_floor, weights, of_classes):
     data = make_data(weights=weights)
     co_teaching = make_training(class_floor=class_floor)
     plain = copy.deepcopy(co_teaching.networks)
     plain_optimizers = [torch.optim.Adam(network.parameters()) for network in plain]
     inputs = watched(co_teaching.networks)
     for epoch, (learning_rate, forget_rate) in enumerate(PLAN):
-        record, kept, seen = co_teaching.run_epoch(data, epoch, learning_rate, forget_rate)
+        rates = [forget_rate * part for part in of_classes] if of_classes else [forget_rate] * N_CLASSES
+        tensor = torch.tensor(rates, dtype=torch.float64) if of_classes else None
+        record, kept, losses, seen = co_teaching.run_epoch(data, epoch, learning_rate, forget_rate, tensor)
         rows = rows_of(inputs[0], data)
-        expected, expected_kept = plain_epoch(
-            plain, plain_optimizers, data, rows, learning_rate, forget_rate, class_floor
+        expected, expected_kept, expected_losses = plain_epoch(
+            plain, plain_optimizers, data, rows, learning_rate, rates, class_floor
         )
         for a, b in zip(co_teaching.networks, plain, strict=True):
             torch.testing.assert_close(list(a.parameters()), list(b.parameters()), rtol=1e-10, atol=1e-10)
         for name, value in expected.items():
             assert record[name] == pytest.approx(value, rel=1e-10), name
+        assert record["forget_rate"] == forget_rate
         assert kept.tolist() == pytest.approx(expected_kept, rel=1e-10, abs=1e-10)
+        assert losses.tolist() == pytest.approx(expected_losses, rel=1e-10, abs=1e-10)
         assert seen.nonzero()[:, 0].tolist() == sorted(sum(rows, []))
         inputs[0].clear()
 
@@ -201,6 +206,44 @@ def test_each_network_learns_from_what_its_peer_keeps():
         torch.testing.assert_close(a, b - 0.1 * b.grad, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("class_floor", [0.0, 0.5])
+@pytest.mark.parametrize("weights", [None, uneven_weights()], ids=["unit weights", "uneven weights"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_the_same_rate_for_every_class_is_that_rate(class_floor, weights, dtype, tolerance):
+    data = make_data(weights=weights, dtype=dtype)
+    of_all, of_each = (make_training(make_networks(dtype=dtype), class_floor=class_floor) for _ in range(2))
+    for epoch, (learning_rate, forget_rate) in enumerate(PLAN):
+        expected = of_all.run_epoch(data, epoch, learning_rate, forget_rate)
+        rates = torch.full((N_CLASSES,), forget_rate, dtype=dtype)
+        actual = of_each.run_epoch(data, epoch, learning_rate, forget_rate, rates)
+        assert actual[0]["forget_rate"] == expected[0]["forget_rate"]
+        assert actual[0]["loss"] == pytest.approx(expected[0]["loss"], rel=tolerance)
+        for a, b in zip(actual[1:], expected[1:], strict=True):
+            torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+    for a, b in zip(bits(of_each.networks), bits(of_all.networks), strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+# --- what is told of each example ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", [None, uneven_weights()], ids=["unit weights", "uneven weights"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_are_the_mean_of_both_networks_losses_before_the_step(weights, dtype):
+    """Of all examples in the batch, forgotten ones too, not weighted."""
+    data = make_data(weights=weights, dtype=dtype)
+    co_teaching = make_training(make_networks(dtype=dtype), batch_size=N)
+    X = data.rows[torch.arange(N)]
+    with torch.no_grad():
+        of_each = [network(X).log_softmax(1).gather(1, data.targets[:, None])[:, 0] for network in co_teaching.networks]
+    _, kept, losses, seen = co_teaching.run_epoch(data, 0, 0.5, 0.5)
+    assert (losses.shape, losses.dtype) == ((N,), dtype)
+    assert not losses.requires_grad
+    assert torch.equal(seen, data.weights > 0)
+    assert (kept[seen] == 0).any()
+    torch.testing.assert_close(losses, torch.where(seen, -(of_each[0] + of_each[1]) / 2, 0), rtol=1e-5, atol=1e-6)
+
+
 # --- what both networks see ------------------------------------------------------------------------------------------
 
 
@@ -209,7 +252,7 @@ def test_both_networks_see_the_same_batches_and_every_row_with_weight_once(weigh
     data = make_data(n=96, weights=None if weights is None else uneven_weights(96))
     co_teaching = make_training(batch_size=16, n=96)
     first, second = watched(co_teaching.networks)
-    _, _, seen = co_teaching.run_epoch(data, 0, 0.01, 0.2)
+    _, _, _, seen = co_teaching.run_epoch(data, 0, 0.01, 0.2)
     assert equal(first, second)
     rows = sum(rows_of(first, data), [])
     assert len(set(rows)) == len(rows)
@@ -219,14 +262,15 @@ def test_both_networks_see_the_same_batches_and_every_row_with_weight_once(weigh
     assert seen.nonzero()[:, 0].tolist() == sorted(rows)
 
 
-def test_rows_that_were_not_seen_have_nothing_kept():
+def test_rows_that_were_not_seen_have_nothing_kept_and_no_loss():
     co_teaching = make_training(batch_size=20, num_iter_per_epoch=2)
     first, _ = watched(co_teaching.networks)
-    _, kept, seen = co_teaching.run_epoch(make_data(), 0, 0.01, 0.0)
+    _, kept, losses, seen = co_teaching.run_epoch(make_data(), 0, 0.01, 0.0)
     assert [len(batch) for batch in first] == [20, 20]
     assert seen.sum() == 40
     assert kept[seen].tolist() == pytest.approx([1.0] * 40)  # with a forget rate of zero all is kept
     assert (kept[~seen] == 0).all()
+    assert (losses[seen] > 0).all() and (losses[~seen] == 0).all()
 
 
 def test_rows_of_weight_zero_are_as_absent():
@@ -243,10 +287,11 @@ def test_rows_of_weight_zero_are_as_absent():
         N_CLASSES,
     )
     with_them, without = make_training(), make_training(n=len(present))
-    _, kept, seen = with_them.run_epoch(data, 0, 0.01, 0.3)
-    _, kept_alone, seen_alone = without.run_epoch(alone, 0, 0.01, 0.3)
+    _, kept, losses, seen = with_them.run_epoch(data, 0, 0.01, 0.3)
+    _, kept_alone, losses_alone, seen_alone = without.run_epoch(alone, 0, 0.01, 0.3)
     assert equal(bits(with_them.networks), bits(without.networks))
     assert torch.equal(kept[present], kept_alone)
+    assert torch.equal(losses[present], losses_alone)
     assert torch.equal(seen[present], seen_alone)
     assert not seen[weights == 0].any()
 
@@ -289,7 +334,7 @@ def test_every_batch_gets_its_share_of_what_was_kept_and_of_each_class():
 
 def test_keepers_count_the_networks_that_kept_a_row():
     co_teaching = make_training(num_iter_per_epoch=1, keepers=torch.ones(N, dtype=torch.int64))
-    _, kept, seen = co_teaching.run_epoch(make_data(), 0, 0.01, 0.3)
+    _, kept, _, seen = co_teaching.run_epoch(make_data(), 0, 0.01, 0.3)
     assert (co_teaching.keepers[~seen] == 1).all()  # what is known of the others stays
     assert co_teaching.keepers[seen].tolist() == (2 * kept[seen]).round().long().tolist()
     assert {0, 2} <= set(co_teaching.keepers[seen].tolist())
@@ -344,9 +389,9 @@ def test_the_same_seed_and_epoch_give_the_same_bits_whatever_ran_before():
         records = []
         for epoch in range(2):
             disturb_global_random_states()
-            record, kept, seen = co_teaching.run_epoch(data, epoch, 0.01, 0.3)
+            record, *of_examples = co_teaching.run_epoch(data, epoch, 0.01, 0.3)
             del record["duration"]
-            records.append((record, kept.tolist(), seen.tolist()))
+            records.append((record, [each.tolist() for each in of_examples]))
         results.append((records, bits(co_teaching.networks)))
     assert results[0][0] == results[1][0]
     assert equal(results[0][1], results[1][1])
@@ -402,7 +447,8 @@ def test_random_state_depends_on_every_number_it_is_given():
 
 @pytest.mark.parametrize("class_floor", [0.0, 0.5])
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
-def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, monkeypatch):
+@pytest.mark.parametrize("rates", [None, (0.1, 0.3, 0.5)], ids=["one rate", "a rate a class"])
+def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, rates, monkeypatch):
     """The meta device holds shapes only: whoever asks it for a number, or for a shape that depends on one, fails."""
     meta = torch.device("meta")
     networks = [network.to(meta) for network in make_networks()]
@@ -410,12 +456,13 @@ def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, monke
     data = dataclasses.replace(
         data, rows=data.rows.place(meta, torch.float64), targets=data.targets.to(meta), weights=data.weights.to(meta)
     )
+    rates = rates and torch.tensor(rates, dtype=torch.float64, device=meta)
     asked = []
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: asked.append(tensor.shape) or torch.ones(tensor.shape))
     co_teaching = make_training(networks, optimizer, class_floor=class_floor, augment=lambda x: x.flip(1))
-    _, kept, seen = co_teaching.run_epoch(data, 0, 0.01, 0.3)
+    _, kept, losses, seen = co_teaching.run_epoch(data, 0, 0.01, 0.3, rates)
     assert len(asked) == 1
-    assert (kept.device, seen.device) == (meta, meta)
+    assert (kept.device, losses.device, seen.device) == (meta, meta, meta)
 
 
 @pytest.mark.parametrize("question", [bool, float, int, torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.nonzero])
@@ -429,7 +476,7 @@ def test_the_meta_device_cannot_be_asked(question):
 
 
 def test_the_record_is_one_entry_of_the_history():
-    record, kept, seen = make_training().run_epoch(make_data(), 4, np.float64(0.01), np.float64(0.25))
+    record, kept, losses, seen = make_training().run_epoch(make_data(), 4, np.float64(0.01), np.float64(0.25))
     assert list(record) == ["epoch", "lr", "forget_rate", "loss", "accuracy", "agreement", "duration"]
     assert (record["epoch"], record["lr"], record["forget_rate"]) == (4, 0.01, 0.25)
     assert type(record["lr"]) is type(record["forget_rate"]) is type(record["agreement"]) is float
@@ -437,7 +484,7 @@ def test_the_record_is_one_entry_of_the_history():
         assert isinstance(pair, tuple)
         assert [type(each) for each in pair] == [float, float]
     assert record["duration"] > 0
-    assert kept.shape == seen.shape == (N,)
+    assert kept.shape == losses.shape == seen.shape == (N,)
 
 
 def test_networks_are_trained_in_train_mode():
@@ -522,6 +569,29 @@ def test_predictions_in_chunks_are_those_of_the_whole(shape):
     assert len(sizes) > 1
     assert sum(sizes) == shape[0]
     assert max(sizes) * math.prod(shape[1:]) <= 2**20
+
+
+@pytest.mark.parametrize("chunk", [7, 8192])
+def test_predictions_of_some_rows_are_those_of_all_at_their_numbers(chunk, monkeypatch):
+    monkeypatch.setattr(training, "_chunk", lambda rows: chunk)
+    rows, networks = make_data().rows, make_networks()
+    everything = predict(networks, rows, mean_probabilities)
+    for numbers in (
+        torch.arange(N),
+        torch.arange(N).flip(0),
+        torch.tensor([5, 0, 5, 89, 3, 41, 2, 17]),
+        torch.tensor([3]),
+    ):
+        some = predict(networks, rows, mean_probabilities, numbers)
+        torch.testing.assert_close(some, everything[numbers], rtol=1e-12, atol=1e-12)
+
+
+def test_only_the_rows_that_are_wanted_are_predicted():
+    networks = make_networks()
+    inputs, _ = watched(networks)
+    data = make_data()
+    predict(networks, data.rows, mean_probabilities, torch.tensor([4, 1]))
+    assert rows_of(inputs, data) == [[4, 1]]
 
 
 def test_large_examples_go_at_least_64_at_a_time():

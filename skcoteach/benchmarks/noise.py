@@ -65,9 +65,7 @@ def measure(dataset: str, kind: str, rate: float, seed: int, epochs: int, with_c
     issues = {"auto": auto.get_label_issues()}
     if with_cv:
         for name, estimator in {"auto": auto, "plain": plain, "logistic": LogisticRegression()}.items():
-            cleaner = CleanLearning(
-                clone(estimator), cv_n_folds=5, seed=seed, find_label_issues_kwargs={"n_jobs": 1}
-            )
+            cleaner = CleanLearning(clone(estimator), cv_n_folds=5, seed=seed, find_label_issues_kwargs={"n_jobs": 1})
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of logistic regression, which does not converge
                 seconds[f"cv {name}"] = _seconds(lambda: cleaner.find_label_issues(X_train, given))
