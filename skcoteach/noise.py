@@ -163,12 +163,6 @@ def noise_matrix(joint: np.ndarray) -> np.ndarray:
     return np.where(true > 0, joint / np.where(true > 0, true, 1), np.eye(len(joint)))
 
 
-def class_noise_rates(joint: np.ndarray) -> np.ndarray:
-    """Share of wrong labels among those of each given class, (n_classes,)."""
-    given = joint.sum(axis=1)
-    return np.where(given > 0, 1 - joint.diagonal() / np.where(given > 0, given, 1), 0.0).clip(0, 1)
-
-
 def find_issues(quality: np.ndarray, weights: np.ndarray, rate: float) -> np.ndarray:
     """Which labels are taken to be wrong, (n_samples,) bool: those of lowest quality that hold about ``rate`` of the weight.
 

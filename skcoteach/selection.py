@@ -50,7 +50,7 @@ def kept_weights(
     losses: Tensor,
     targets: Tensor,
     weights: Tensor,
-    forget_rate: float | Tensor,
+    forget_rate: float,
     *,
     class_floor: float,
     n_classes: int,
@@ -74,8 +74,8 @@ def kept_weights(
         Given labels in ``[0, n_classes)``.
     weights : Tensor of shape (n,), floating
         Weight of each example, 0 or more. Weight 2 counts as the same example twice.
-    forget_rate : float in [0, 1), or Tensor of shape (n_classes,) of such
-        Share of the batch's weight that is not kept, or of the weight of each given class in it.
+    forget_rate : float in [0, 1)
+        Share of the batch's weight that is not kept.
     class_floor : float in [0, 1]
         Part of a class's fair share that it keeps in any case. 0: the batch is ranked as a whole.
     n_classes : int
@@ -95,25 +95,17 @@ def kept_weights(
     """
     order = torch.argsort(losses.detach(), stable=True)
     ranked = weights[order]
-    kept = _fill(ranked, _batch_share(targets, weights, forget_rate))
+    kept = _fill(ranked, 1 - forget_rate)
     if class_floor > 0:
         # (n, n_classes): the weight of each ranked example in the column of its class
         by_class = ranked.new_zeros(len(ranked), n_classes).scatter_(1, targets[order, None], ranked[:, None])
         granted = by_class.sum(0) > MINIMUM_CLASS_WEIGHT - 1e-3  # balanced class weights add up to 8 only nearly
-        by_class_kept = _fill(by_class, class_floor * (1 - forget_rate)).to(ranked.dtype) * granted
+        by_class_kept = _fill(by_class, class_floor * (1 - forget_rate)) * granted
         kept = torch.maximum(kept, by_class_kept.sum(1))
     return torch.zeros_like(kept).scatter_(0, order, kept)
 
 
-def _batch_share(targets: Tensor, weights: Tensor, forget_rate: float | Tensor) -> float | Tensor:
-    """The share of a batch's weight that its budget is."""
-    if isinstance(forget_rate, Tensor):
-        forgotten = weights @ forget_rate.to(weights.dtype)[targets]
-        return 1 - forgotten / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
-    return 1 - forget_rate
-
-
-def _fill(ranked: Tensor, share: float | Tensor) -> Tensor:
+def _fill(ranked: Tensor, share: float) -> Tensor:
     """What is kept of each of the ``ranked`` weights (along the first axis) when ``share`` of their sum is filled."""
     used = ranked.cumsum(0)
     return torch.minimum((share * used[-1] - (used - ranked)).clamp(min=0), ranked)

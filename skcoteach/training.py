@@ -169,12 +169,7 @@ class CoTeaching:
         self.keepers = keepers
 
     def run_epoch(
-        self,
-        data: TrainingData,
-        epoch: int,
-        learning_rate: float,
-        forget_rate: float,
-        class_forget_rates: Tensor | None = None,
+        self, data: TrainingData, epoch: int, learning_rate: float, forget_rate: float
     ) -> tuple[dict, Tensor, Tensor, Tensor]:
         """Train both networks for one epoch.
 
@@ -185,8 +180,6 @@ class CoTeaching:
             Number of the epoch, from 0.
         learning_rate, forget_rate : float
             Those of this epoch.
-        class_forget_rates : Tensor of shape (n_classes,), on the device, optional
-            Those of the given classes in this epoch, where each has its own; ``forget_rate`` is then their mean.
 
         Returns
         -------
@@ -212,7 +205,6 @@ class CoTeaching:
                 group["lr"] = learning_rate
 
         device = data.targets.device
-        rates = forget_rate if class_forget_rates is None else class_forget_rates
         wide = torch.float32 if device.type == "mps" else torch.float64
         totals = torch.zeros(6, dtype=wide, device=device)
         kept_share, mean_losses = torch.zeros_like(data.weights, dtype=wide), torch.zeros_like(data.weights)
@@ -226,7 +218,7 @@ class CoTeaching:
                 weights = data.weights[rows]
                 if self.augment is not None:
                     inputs = check_augmented(self.augment(inputs), inputs)
-                step, kept, losses = self._step(inputs, data.targets[rows], weights, rates, data.n_classes)
+                step, kept, losses = self._step(inputs, data.targets[rows], weights, forget_rate, data.n_classes)
                 totals += step
                 kept_share.index_copy_(0, rows, (kept / (2 * weights)).to(wide))
                 mean_losses.index_copy_(0, rows, (losses / 2).to(mean_losses.dtype))
@@ -251,7 +243,7 @@ class CoTeaching:
         return spread(data.used, strata, self.batch_size)
 
     def _step(
-        self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float | Tensor, n_classes: int
+        self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float, n_classes: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Each network learns from what its peer keeps; sums for the history, kept weight and losses by both."""
         # a copy for the first, because its layers may work in place

@@ -23,27 +23,21 @@ def fill(ranked, weights, budget):
 
 
 def expected_kept(losses, targets, weights, forget_rate, class_floor):
-    """The budget rule in exact arithmetic, one example after the other; of one forget rate, or a tuple of one a class.
-
-    What is kept of a batch at different rates is what is kept of its classes together: a mean weighted by them.
-    """
-    rates = forget_rate if isinstance(forget_rate, tuple) else [forget_rate] * (max(targets) + 1)
+    """The budget rule in exact arithmetic, one example after the other."""
     weights = [Fraction(weight) for weight in weights]
-    remember_rates, class_floor = [1 - Fraction(rate) for rate in rates], Fraction(class_floor)
+    remember_rate, class_floor = 1 - Fraction(forget_rate), Fraction(class_floor)
     ranked = sorted(range(len(losses)), key=lambda i: (losses[i], i))
-    kept = fill(ranked, weights, sum(remember_rates[targets[i]] * weights[i] for i in ranked))
+    kept = fill(ranked, weights, remember_rate * sum(weights))
     for label in set(targets):
         members = [i for i in ranked if targets[i] == label]
         class_weight = sum(weights[i] for i in members)
         if class_weight >= 8:
-            for i, part in fill(members, weights, class_floor * remember_rates[label] * class_weight).items():
+            for i, part in fill(members, weights, class_floor * remember_rate * class_weight).items():
                 kept[i] = max(kept[i], part)
     return [float(kept[i]) for i in range(len(losses))]
 
 
 def actual_kept(losses, targets, weights, forget_rate, class_floor, n_classes=4, dtype=torch.float64):
-    if isinstance(forget_rate, tuple):
-        forget_rate = torch.tensor(forget_rate, dtype=dtype)
     return kept_weights(
         torch.tensor(losses, dtype=dtype),
         torch.tensor(targets),
@@ -69,7 +63,6 @@ def batches(draw, weights=st.integers(0, 20).map(lambda quarters: quarters / 4))
 
 
 forget_rates = st.sampled_from([0.0, 0.125, 0.2, 0.45, 0.5, 0.7, 0.95])
-rates_of_classes = st.tuples(*[forget_rates] * 4)
 class_floors = st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0])
 
 # --- the documented rule ---------------------------------------------------------------------------------------------
@@ -128,7 +121,7 @@ def test_budget_rule_on_larger_batches(batch, forget_rate, class_floor):
 
 
 @settings(max_examples=100, deadline=None)
-@given(batches(weights=st.integers(0, 4)), forget_rates | rates_of_classes, class_floors)
+@given(batches(weights=st.integers(0, 4)), forget_rates, class_floors)
 def test_weight_is_the_number_of_times_that_an_example_stands_there(batch, forget_rate, class_floor):
     losses, targets, weights = batch
     repeats = torch.tensor(weights)
@@ -142,7 +135,7 @@ def test_weight_is_the_number_of_times_that_an_example_stands_there(batch, forge
 
 
 @settings(max_examples=100, deadline=None)
-@given(batches(), forget_rates | rates_of_classes, class_floors)
+@given(batches(), forget_rates, class_floors)
 def test_weight_zero_is_the_absence_of_an_example(batch, forget_rate, class_floor):
     present = [i for i, weight in enumerate(batch[2]) if weight > 0]
     if not present:
@@ -164,7 +157,7 @@ def test_rules_agree_on_whole_examples_of_unit_weight_without_a_class_floor(loss
 
 
 @settings(max_examples=100, deadline=None)
-@given(batches(), forget_rates | rates_of_classes)
+@given(batches(), forget_rates)
 def test_higher_class_floor_takes_nothing_from_any_example(batch, forget_rate):
     kept = torch.stack([actual_kept(*batch, forget_rate, floor) for floor in (0.0, 0.25, 0.5, 0.9, 1.0)])
     assert (kept.diff(dim=0) >= -1e-12).all()
@@ -216,50 +209,6 @@ def test_kept_weights_carry_no_gradient():
     assert not kept.requires_grad
 
 
-# --- a forget rate of its own for each class -------------------------------------------------------------------------
-
-
-@settings(max_examples=100, deadline=None)
-@given(batches(), forget_rates, class_floors)
-def test_equal_rates_of_all_classes_are_the_one_rate(batch, forget_rate, class_floor):
-    kept = actual_kept(*batch, forget_rate, class_floor).tolist()
-    assert close(actual_kept(*batch, (forget_rate,) * 4, class_floor).tolist(), kept)
-
-
-@settings(max_examples=200, deadline=None)
-@given(batches(), rates_of_classes, class_floors)
-def test_budget_rule_with_a_rate_for_each_class(batch, rates, class_floor):
-    expected = expected_kept(*batch, rates, class_floor)
-    assert close(actual_kept(*batch, rates, class_floor).tolist(), expected)
-    assert close(actual_kept(*batch, rates, class_floor, dtype=torch.float32).tolist(), expected, 1e-4)
-
-
-@settings(max_examples=100, deadline=None)
-@given(batches(), rates_of_classes)
-def test_budget_of_a_batch_is_of_the_mean_of_the_rates_weighted_by_class(batch, rates):
-    _, targets, weights = batch
-    budget = sum((1 - rate) * sum(w for w, t in zip(weights, targets) if t == c) for c, rate in enumerate(rates))
-    assert close(actual_kept(*batch, rates, 0.0).sum().item(), budget)
-    assert actual_kept(*batch, rates, 0.5).sum() >= budget - 1e-12
-
-
-def test_floor_of_each_class_is_of_its_own_rate():
-    """Class 0 has the smallest losses and takes the whole budget of the batch; the others keep their floors alone."""
-    losses, targets = torch.arange(64.0).tolist(), [0] * 40 + [1] * 8 + [2] * 16
-    rates = (0.75, 0.5, 0.25, 0.0)
-    kept = actual_kept(losses, targets, [1.0] * 64, rates, 0.5)
-    assert kept[:40].tolist() == [1.0] * 26 + [0.0] * 14  # the budget: 40 / 4 + 8 / 2 + 16 * 3 / 4
-    assert kept[40:48].tolist() == [1.0] * 2 + [0.0] * 6  # half of its half
-    assert kept[48:].tolist() == [1.0] * 6 + [0.0] * 10  # half of its three quarters
-    assert actual_kept(losses, targets, [1.0] * 64, (0.75, 0.5, 0.875, 0.0), 0.5)[48:].sum() == 1
-
-
-def test_rate_of_a_class_that_is_not_in_the_batch_does_not_matter():
-    losses, targets = torch.arange(32.0).tolist(), [0] * 16 + [2] * 16
-    kept = [actual_kept(losses, targets, [1.0] * 32, (0.25, rate, 0.5, rate), 0.5).tolist() for rate in (0.0, 0.875)]
-    assert kept[0] == kept[1]
-
-
 # --- the objective ---------------------------------------------------------------------------------------------------
 
 
@@ -271,10 +220,9 @@ def test_objective_is_the_mean_weighted_by_what_is_kept():
     assert losses.grad.tolist() == pytest.approx([2 / 2.5, 0, 0.5 / 2.5])
 
 
-@pytest.mark.parametrize("forget_rate", [0.2, torch.empty(3, device="meta")], ids=["one rate", "a rate a class"])
-def test_selection_never_asks_the_device_for_a_number(forget_rate):
+def test_selection_never_asks_the_device_for_a_number():
     """Tensors on the meta device have shapes and no values: whatever depends on a value raises."""
     losses, weights = torch.empty(2, 32, device="meta")
     targets = torch.empty(32, dtype=torch.int64, device="meta")
-    kept = kept_weights(losses, targets, weights, forget_rate, class_floor=0.5, n_classes=3)
+    kept = kept_weights(losses, targets, weights, 0.2, class_floor=0.5, n_classes=3)
     assert kept_mean(losses[small_loss_indices(losses, 0.0)], kept).shape == ()

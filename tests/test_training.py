@@ -97,20 +97,20 @@ def fill(ranked, weights, budget):
     return filled
 
 
-def plain_kept(losses, targets, weights, forget_rates, class_floor):
-    """The small-loss budget and the floor of the classes, one example after the other, at a forget rate a class."""
+def plain_kept(losses, targets, weights, forget_rate, class_floor):
+    """The small-loss budget and the floor of the classes, one example after the other."""
     ranked = sorted(range(len(losses)), key=lambda i: losses[i])  # stable: ties by position
-    kept = fill(ranked, weights, sum((1 - forget_rates[targets[i]]) * weights[i] for i in ranked))
+    kept = fill(ranked, weights, (1 - forget_rate) * sum(weights))
     for label in range(N_CLASSES):
         members = [i for i in ranked if targets[i] == label]
         worth = sum(weights[i] for i in members)
         if worth >= 8:
-            for i, part in fill(members, weights, class_floor * (1 - forget_rates[label]) * worth).items():
+            for i, part in fill(members, weights, class_floor * (1 - forget_rate) * worth).items():
                 kept[i] = max(kept[i], part)
     return [kept[i] for i in range(len(losses))]
 
 
-def plain_epoch(networks, optimizers, data, batches_of_rows, learning_rate, forget_rates, class_floor):
+def plain_epoch(networks, optimizers, data, batches_of_rows, learning_rate, forget_rate, class_floor):
     """Co-teaching on the given batches; what the history should say, what was kept of each row, and its mean loss."""
     X = data.rows[torch.arange(len(data.rows))]
     kept_share, mean_losses = [0.0] * len(X), [0.0] * len(X)
@@ -124,7 +124,7 @@ def plain_epoch(networks, optimizers, data, batches_of_rows, learning_rate, forg
             losses = [row.logsumexp(0) - row[target] for row, target in zip(logits, targets, strict=True)]
             losses_of.append(losses)
             predicted_of.append([max(range(N_CLASSES), key=row.tolist().__getitem__) for row in logits])
-            kept_of.append(plain_kept([each.item() for each in losses], targets, weights, forget_rates, class_floor))
+            kept_of.append(plain_kept([each.item() for each in losses], targets, weights, forget_rate, class_floor))
         objectives = []
         for own, peer in [(0, 1), (1, 0)]:
             objective = sum(w * each for w, each in zip(kept_of[peer], losses_of[own], strict=True))
@@ -156,20 +156,17 @@ PLAN = [(0.01, 0.0), (0.02, 0.15), (0.005, 0.45)]  # learning rate and forget ra
 
 @pytest.mark.parametrize("class_floor", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("weights", [None, uneven_weights()], ids=["unit weights", "uneven weights"])
-@pytest.mark.parametrize("of_classes", [None, (0.1, 0.9, 0.5)], ids=["one rate", "a rate a class"])
-def test_epochs_are_those_of_a_plain_loop(class_floor, weights, of_classes):
+def test_epochs_are_those_of_a_plain_loop(class_floor, weights):
     data = make_data(weights=weights)
     co_teaching = make_training(class_floor=class_floor)
     plain = copy.deepcopy(co_teaching.networks)
     plain_optimizers = [torch.optim.Adam(network.parameters()) for network in plain]
     inputs = watched(co_teaching.networks)
     for epoch, (learning_rate, forget_rate) in enumerate(PLAN):
-        rates = [forget_rate * part for part in of_classes] if of_classes else [forget_rate] * N_CLASSES
-        tensor = torch.tensor(rates, dtype=torch.float64) if of_classes else None
-        record, kept, losses, seen = co_teaching.run_epoch(data, epoch, learning_rate, forget_rate, tensor)
+        record, kept, losses, seen = co_teaching.run_epoch(data, epoch, learning_rate, forget_rate)
         rows = rows_of(inputs[0], data)
         expected, expected_kept, expected_losses = plain_epoch(
-            plain, plain_optimizers, data, rows, learning_rate, rates, class_floor
+            plain, plain_optimizers, data, rows, learning_rate, forget_rate, class_floor
         )
         for a, b in zip(co_teaching.networks, plain, strict=True):
             torch.testing.assert_close(list(a.parameters()), list(b.parameters()), rtol=1e-10, atol=1e-10)
@@ -204,24 +201,6 @@ def test_each_network_learns_from_what_its_peer_keeps():
     nn.functional.cross_entropy(plain(inputs[:16]), data.targets[:16]).backward()
     for a, b in zip(first.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b - 0.1 * b.grad, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("class_floor", [0.0, 0.5])
-@pytest.mark.parametrize("weights", [None, uneven_weights()], ids=["unit weights", "uneven weights"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_the_same_rate_for_every_class_is_that_rate(class_floor, weights, dtype, tolerance):
-    data = make_data(weights=weights, dtype=dtype)
-    of_all, of_each = (make_training(make_networks(dtype=dtype), class_floor=class_floor) for _ in range(2))
-    for epoch, (learning_rate, forget_rate) in enumerate(PLAN):
-        expected = of_all.run_epoch(data, epoch, learning_rate, forget_rate)
-        rates = torch.full((N_CLASSES,), forget_rate, dtype=dtype)
-        actual = of_each.run_epoch(data, epoch, learning_rate, forget_rate, rates)
-        assert actual[0]["forget_rate"] == expected[0]["forget_rate"]
-        assert actual[0]["loss"] == pytest.approx(expected[0]["loss"], rel=tolerance)
-        for a, b in zip(actual[1:], expected[1:], strict=True):
-            torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
-    for a, b in zip(bits(of_each.networks), bits(of_all.networks), strict=True):
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
 # --- what is told of each example ------------------------------------------------------------------------------------
@@ -447,8 +426,7 @@ def test_random_state_depends_on_every_number_it_is_given():
 
 @pytest.mark.parametrize("class_floor", [0.0, 0.5])
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
-@pytest.mark.parametrize("rates", [None, (0.1, 0.3, 0.5)], ids=["one rate", "a rate a class"])
-def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, rates, monkeypatch):
+def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, monkeypatch):
     """The meta device holds shapes only: whoever asks it for a number, or for a shape that depends on one, fails."""
     meta = torch.device("meta")
     networks = [network.to(meta) for network in make_networks()]
@@ -456,11 +434,10 @@ def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, rates
     data = dataclasses.replace(
         data, rows=data.rows.place(meta, torch.float64), targets=data.targets.to(meta), weights=data.weights.to(meta)
     )
-    rates = rates and torch.tensor(rates, dtype=torch.float64, device=meta)
     asked = []
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: asked.append(tensor.shape) or torch.ones(tensor.shape))
     co_teaching = make_training(networks, optimizer, class_floor=class_floor, augment=lambda x: x.flip(1))
-    _, kept, losses, seen = co_teaching.run_epoch(data, 0, 0.01, 0.3, rates)
+    _, kept, losses, seen = co_teaching.run_epoch(data, 0, 0.01, 0.3)
     assert len(asked) == 1
     assert (kept.device, losses.device, seen.device) == (meta, meta, meta)
 
