@@ -23,7 +23,7 @@ MINIMUM_STEPS = 100
 WARM_UP_STEPS = 50
 #: While the estimate falls by more than this, the networks have yet to learn what is common: the cross-fit goes on,
 #: for as many epochs as the fit at most.
-STILL_LEARNING = 0.05
+STILL_LEARNING = 0.1
 #: More is never forgotten within the cross-fit, however noisy the labels look at first.
 MAXIMUM_FORGET_RATE = 0.9
 

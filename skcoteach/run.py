@@ -18,9 +18,9 @@ from sklearn.utils import check_random_state, column_or_1d
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from skcoteach import noise
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach.crossfit import cross_fit
+from skcoteach.noise import find_issues, noise_matrix, noise_rate
 from skcoteach.peers import check_networks, check_takes, make_networks, raised_by_torch, reads_indices
 from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
 from skcoteach.training import CoTeaching, TrainingData, mean_probabilities, predict, random_state, standardize
@@ -199,7 +199,7 @@ class Run:
     def forget_rate(self) -> float:
         """The final forget rate."""
         if self.joint is not None:
-            return noise.noise_rate(self.joint)
+            return noise_rate(self.joint)
         given = self.estimator.forget_rate
         return FALLBACK_FORGET_RATE if given == "auto" else float(given)
 
@@ -281,7 +281,7 @@ class Run:
             attributes["label_quality_"] = to_namespace_of(labels.quality, self.X)
         if self.joint is not None:
             attributes["noise_rate_"] = self.forget_rate
-            attributes["noise_matrix_"] = to_namespace_of(noise.noise_matrix(self.joint), self.X)
+            attributes["noise_matrix_"] = to_namespace_of(noise_matrix(self.joint), self.X)
         return attributes
 
     def _labels(self, networks: tuple) -> Labels:
@@ -292,7 +292,7 @@ class Run:
             quality = (quality + self.unseen_probabilities[np.arange(len(quality)), self.codes]) / 2
             probabilities = (probabilities + self.unseen_probabilities) / 2
         predicted = probabilities.argmax(axis=1)
-        is_issue = noise.find_issues(quality, self.sample_weights, self.forget_rate)
+        is_issue = find_issues(quality, self.sample_weights, self.forget_rate)
         return Labels(self.codes, predicted, quality, is_issue)
 
     def _mean_of_seen(self, sums) -> np.ndarray:

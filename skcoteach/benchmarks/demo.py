@@ -1,7 +1,8 @@
 """The main job on real data, in less than a minute: digits with 30 % wrong labels.
 
 Flips the labels of 30 % of the training images of scikit-learn's handwritten digits to the next class, trains plain
-networks (forget rate 0) and co-teaching on them, and shows both accuracies on true test labels.
+networks (forget rate 0) and co-teaching on them, which finds the noise rate itself, and shows both accuracies on true
+test labels, and how many of the wrong labels are found.
 """
 
 import time
@@ -52,7 +53,7 @@ def run(options) -> None:
     )
     rows, curves = [], {}
     plain = CoTeachingClassifier(forget_rate=0.0, epochs=options.epochs, random_state=0)
-    for name, estimator in {"plain networks": plain, "co-teaching": clone(plain).set_params(forget_rate=0.3)}.items():
+    for name, estimator in {"plain networks": plain, "co-teaching": clone(plain).set_params(forget_rate="auto")}.items():
         monitor = TestAccuracy(X_test, y_test)
         start = time.perf_counter()
         estimator.set_callbacks(monitor).fit(X_train, given)
@@ -70,6 +71,11 @@ def run(options) -> None:
         )
     header = ["", "test accuracy", "wrong labels among all", "wrong labels among the kept", "seconds"]
     show("\n" + table(header, rows) + "\n")
+    named = estimator.get_label_issues()["is_label_issue"].to_numpy()
+    show(
+        f"Estimated without the true labels: {estimator.noise_rate_:.1%} are wrong. Of the {named.sum()} labels that "
+        f"get_label_issues() names, {wrong[named].mean():.1%} are; they are {named[wrong].mean():.1%} of the wrong ones."
+    )
     draw(curves, options.picture)
     show(f"Picture of both learning curves: {options.picture}")
 
