@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from skcoteach.benchmarks.__main__ import main
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, table, transition_matrix
+from skcoteach.benchmarks.data import DATASETS
 from skcoteach.benchmarks.digits import CELLS, METHODS, split_with_noise
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -39,6 +40,11 @@ def test_noise_follows_the_matrix_and_the_seed():
 
 def test_mean_and_error_are_those_of_the_textbook():
     assert mean_and_error([1.0, 2.0, 3.0, 6.0]) == pytest.approx((3.0, np.sqrt(14 / 3 / 4)))
+
+
+def test_a_single_value_has_no_standard_error():
+    mean, error = mean_and_error([2.0])
+    assert mean == 2.0 and np.isnan(error)
 
 
 def test_tables_are_markdown():
@@ -75,6 +81,36 @@ def test_the_demo_prints_its_table_and_says_where_the_picture_is(tmp_path, capsy
         assert words in printed
     assert str(picture) in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_noise_prints_its_tables_and_stores_every_single_figure(tmp_path, capsys):
+    file = tmp_path / "noise.json"
+    few = ["--datasets", "digits", "--cells", "none", "pair 0.2", "--seeds", "2", "--cv-seeds", "1", "--epochs", "2"]
+    main(["noise", *few, "--first-seed", "100", "--jobs", "1", "--json", str(file)])
+    printed = capsys.readouterr().out
+    for words in ("digits: forget rate", "| pair 0.2 ", "label issues, average precision", "pruned by CleanLearning"):
+        assert words in printed
+    stored = json.loads(file.read_text())
+    assert stored["command"].endswith('--first-seed 100 --epochs 2 --cells "none" "pair 0.2"')
+    first, second = stored["figures"]["digits"]["pair 0.2"]
+    assert (first["seed"], second["seed"]) == (100, 101)
+    assert abs(first["estimated_rate"] - first["true_rate"]) < 0.1
+    assert set(first["average_precision"]) == set(first["f1"]) == {"auto", "cv auto", "cv plain", "cv logistic"}
+    assert set(second["average_precision"]) == {"auto"}
+    assert set(first["accuracy"]) == {"auto", "true", "cv auto", "cv plain"}
+    assert stored["figures"]["digits"]["none"][0]["f1"] == {}
+
+
+def test_mnist_is_read_from_a_folder_and_drawn_with_the_seed(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 256, (6500, 28, 28), np.uint8), rng.integers(0, 10, 6500).astype(np.uint8)
+    np.savez(tmp_path / "mnist.npz", X_train=X, y_train=y, X_test=X[:9], y_test=y[:9])
+    X_train, X_test, y_train, y_test = DATASETS["mnist"](1, str(tmp_path))
+    assert X_train.shape == (6000, 784) and X_test.shape == (9, 784) and X_train.dtype == np.float32
+    assert (y_train.dtype, y_test.tolist()) == (np.int64, y[:9].tolist())
+    assert X_train.max() == 1 and (X_test * 255).round().astype(np.uint8).tolist() == X[:9].reshape(9, -1).tolist()
+    same, other = (DATASETS["mnist"](seed, str(tmp_path))[2].tolist() for seed in (1, 2))
+    assert same == y_train.tolist() != other
 
 
 def test_an_unknown_experiment_is_refused(capsys):

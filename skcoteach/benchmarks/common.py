@@ -65,9 +65,9 @@ def noisy_labels(true_labels: np.ndarray, noise_matrix: np.ndarray, seed: int) -
 
 
 def mean_and_error(values) -> tuple[float, float]:
-    """Mean and its standard error."""
+    """Mean and its standard error (NaN for a single value)."""
     values = np.asarray(values, dtype=float)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

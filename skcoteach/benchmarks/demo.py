@@ -53,7 +53,10 @@ def run(options) -> None:
     )
     rows, curves = [], {}
     plain = CoTeachingClassifier(forget_rate=0.0, epochs=options.epochs, random_state=0)
-    for name, estimator in {"plain networks": plain, "co-teaching": clone(plain).set_params(forget_rate="auto")}.items():
+    for name, estimator in {
+        "plain networks": plain,
+        "co-teaching": clone(plain).set_params(forget_rate="auto"),
+    }.items():
         monitor = TestAccuracy(X_test, y_test)
         start = time.perf_counter()
         estimator.set_callbacks(monitor).fit(X_train, given)

@@ -8,10 +8,9 @@ too; the default estimates it. All methods see the same splits, noise and seeds,
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from skcoteach import CoTeachingClassifier
+from skcoteach.benchmarks import data
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, show, table, transition_matrix, write_json
 
 CELLS = (("pair", 0.2), ("pair", 0.3), ("pair", 0.45), ("symmetric", 0.5), ("symmetric", 0.7))
@@ -30,10 +29,7 @@ def add_arguments(parser) -> None:
 
 def split_with_noise(split: int, kind: str, rate: float) -> tuple[np.ndarray, ...]:
     """X_train, X_test, given and true training labels, y_test."""
-    X, y = load_digits(return_X_y=True)
-    X_train, X_test, y_train, y_test = train_test_split(
-        X.astype(np.float32), y, test_size=0.3, stratify=y, random_state=split
-    )
+    X_train, X_test, y_train, y_test = data.digits(split)
     given = noisy_labels(y_train, transition_matrix(kind, rate, 10), FIRST_NOISE_SEED + split)
     return X_train, X_test, given, y_train, y_test
 

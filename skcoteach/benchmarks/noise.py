@@ -22,23 +22,26 @@ from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, show, table, transition_matrix, write_json
 from skcoteach.benchmarks.data import DATASETS
 
-CELLS = (
-    ("none", 0.0),
-    ("pair", 0.1),
-    ("pair", 0.2),
-    ("pair", 0.4),
-    ("symmetric", 0.2),
-    ("symmetric", 0.5),
-    ("symmetric", 0.7),
-)
+#: Kind and rate of the noise, by the name on the command line and in the tables.
+CELLS = {
+    "none": ("pair", 0.0),
+    "pair 0.1": ("pair", 0.1),
+    "pair 0.2": ("pair", 0.2),
+    "pair 0.4": ("pair", 0.4),
+    "symmetric 0.2": ("symmetric", 0.2),
+    "symmetric 0.5": ("symmetric", 0.5),
+    "symmetric 0.7": ("symmetric", 0.7),
+}
 #: Seeds below 100 are for the tables; tuning takes others.
 FIRST_SEED = 0
+#: Added to the seed of the data and the networks.
 FIRST_NOISE_SEED = 8000
 
 
 def add_arguments(parser) -> None:
     """Options of the command."""
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="default: all")
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS), help="kinds of noise (all)")
     parser.add_argument("--seeds", type=int, default=8, help="number of splits, noise draws and networks (8)")
     parser.add_argument("--cv-seeds", type=int, default=3, help="on how many of them CleanLearning runs, too (3)")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help=f"({FIRST_SEED}) 100 and more for tuning")
@@ -48,8 +51,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("--json", metavar="FILE", help="store the figures there, too")
 
 
-def measure(dataset: str, kind: str, rate: float, seed: int, epochs: int, with_cv: bool, folder: str | None) -> dict:
+def measure(dataset: str, cell: str, seed: int, epochs: int, with_cv: bool, folder: str | None) -> dict:
     """All figures of one data set, noise and seed."""
+    kind, rate = CELLS[cell]
     torch.set_num_threads(1)
     X_train, X_test, y_train, y_test = DATASETS[dataset](seed, folder)
     given = y_train
@@ -100,25 +104,24 @@ def run(options) -> None:
     with Parallel(n_jobs=options.jobs, return_as="generator") as parallel:
         for dataset in options.datasets:
             tasks = [
-                (dataset, kind, rate, seed, options.epochs, i < options.cv_seeds, options.data)
-                for kind, rate in CELLS
+                (dataset, cell, seed, options.epochs, i < options.cv_seeds, options.data)
+                for cell in options.cells
                 for i, seed in enumerate(seeds)
             ]
             cells: dict[str, list[dict]] = {}
             for task, measured in zip(tasks, parallel(delayed(measure)(*task) for task in tasks), strict=True):
-                cell = _name(task[1], task[2])
-                cells.setdefault(cell, []).append(measured)
+                _, cell, seed, *_ = task
+                cells.setdefault(cell, []).append({"seed": seed} | measured)
                 if len(cells[cell]) == options.seeds:
                     show(f"{dataset}, {cell}: done")
             figures[dataset] = cells
             show_tables(dataset, cells)
     if options.json:
         given = ["--datasets", *options.datasets, "--seeds", str(options.seeds), "--cv-seeds", str(options.cv_seeds)]
-        write_json(options.json, ["noise", *given, "--epochs", str(options.epochs)], {"figures": figures})
-
-
-def _name(kind: str, rate: float) -> str:
-    return f"{kind} {rate:g}" if rate else kind
+        given += ["--first-seed", str(options.first_seed), "--epochs", str(options.epochs)]
+        if options.cells != list(CELLS):
+            given += ["--cells", *(f'"{cell}"' for cell in options.cells)]
+        write_json(options.json, ["noise", *given], {"figures": figures})
 
 
 def show_tables(dataset: str, cells: dict[str, list[dict]]) -> None:
