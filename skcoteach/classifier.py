@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pandas import DataFrame  # which cleanlab depends on
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import NotFittedError
@@ -41,7 +40,7 @@ class _WithGivenForgetRate:
     def __get__(self, estimator, owner=None):
         if estimator is None:
             return self.method
-        if estimator.forget_rate == "auto":
+        if isinstance(estimator.forget_rate, str):
             raise _AutoForgetRateError(
                 'forget_rate="auto" estimates the forget rate from all data, which partial_fit does not see. Give '
                 "forget_rate a number: about the share of wrong labels."
@@ -61,7 +60,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     Parameters
     ----------
     module : None, nn.Module class, callable or nn.Module instance, default=None
-        What makes a network. Its ``forward`` returns raw logits of shape (n, n_classes), for two classes also.
+        What makes a network. Its ``forward`` returns raw logits of shape (n, n_classes), for two classes also. Six are
+        made where the forget rate is estimated, else two.
 
         - None: :class:`~skcoteach.networks.MLP` for 2-D X, :class:`~skcoteach.networks.SmallCNN` for 4-D X.
         - A class or any callable: called once per network with ``module__*`` and with those of ``n_features`` (numbers
@@ -78,9 +78,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         "auto": estimated from the data before training. Two pairs of networks co-teach on half of the data each and
         predict the other half; :func:`~skcoteach.noise.estimate_noise` compares this with the given labels. It takes
-        about a fifth of the time of the fit. Networks that have learnt little by then are taken for noisy labels: where
-        training is slow, scale the inputs, raise ``lr`` or give a number. With less than 500 examples' weight in all,
-        or less than 50 of a class, nothing is estimated: there is a warning, and 0.2 is used.
+        about a fifth of the time of the fit; more for small data, as each pair takes at least 100 steps, and where the
+        estimate is still falling. What networks have not learnt by then, and classes that overlap, is taken for noise:
+        where training is slow, scale the inputs, raise ``lr`` or give a number. With less than 500 examples' weight in
+        all, or less than 50 of a class, nothing is estimated: there is a warning, and 0.2 is used.
     num_gradual : int, default=None
         Epochs of warm-up in which the forget rate rises linearly from 0. None: 10, or ``epochs`` if that is less.
     exponent : float, default=1.0
@@ -155,7 +156,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         How likely each given label is right, in [0, 1]; low is suspicious. The probability of the given label in
         training, as a geometric mean over both networks and the same epochs as for ``kept_frequency_``; with
         ``forget_rate="auto"`` the mean of this and of the probability by networks that have not seen the example's
-        label. Not there after ``partial_fit``.
+        label. For an example that was in no batch, the probability by the fitted networks instead of that in training.
+        Not there after ``partial_fit``.
 
     References
     ----------
@@ -337,6 +339,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         }
         context.call_on_fit_task_begin(estimator=self, **told)
         stop = False
+        # of an earlier fit, which the copies for callbacks would show otherwise
+        earlier = dict.fromkeys(name for name in ("noise_rate_", "noise_matrix_") if hasattr(self, name))
         try:
             while run.epoch < self.epochs and not stop:
                 task = context.subcontext(task_name="epoch")
@@ -344,17 +348,17 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 run.run_epoch()
                 self._report(run.history[-1])
                 stop = task.call_on_fit_task_end(
-                    estimator=self, **told, reconstruction_attributes=lambda: run.fitted(copy_networks=True)
+                    estimator=self, **told, reconstruction_attributes=lambda: earlier | run.fitted(copy_networks=True)
                 )
+            context.call_on_fit_task_end(
+                estimator=self, **told, reconstruction_attributes=lambda: earlier | run.fitted(copy_networks=True)
+            )
+            return self._assign(run.fitted())
         except KeyboardInterrupt:
             if run.epoch > 0:
                 run.undo_unfinished_epoch()
                 self._assign(run.fitted())
             raise
-        context.call_on_fit_task_end(
-            estimator=self, **told, reconstruction_attributes=lambda: run.fitted(copy_networks=True)
-        )
-        return self._assign(run.fitted())
 
     @_WithGivenForgetRate
     @with_gradients
@@ -406,11 +410,12 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             In the order of the training data, with the columns of
             :meth:`cleanlab.classification.CleanLearning.get_label_issues`:
 
-            - ``is_label_issue`` (bool): whether the label is taken to be wrong: those of lowest quality, as many as
-              ``forget_rate_`` says.
+            - ``is_label_issue`` (bool): whether the label is taken to be wrong: the labels of lowest quality, as many
+              as ``forget_rate_`` says, but for those that are predicted.
             - ``label_quality`` (float64): as ``label_quality_``.
             - ``given_label`` and ``predicted_label``: of the dtype of ``classes_``, or int64 where the classes are the
-              integers 0 ... K - 1.
+              integers 0 ... K - 1. The prediction is that of the networks when they last saw the example; where its
+              quality is low, but they have learnt the given label, that of the networks that have not seen it.
 
         Raises
         ------
@@ -429,6 +434,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         >>> int(issues["label_quality"].argmin())
         0
         """
+        from pandas import DataFrame  # which comes with cleanlab and takes long to import
+
         check_is_fitted(self)
         labels = self._state.labels
         if labels is None:

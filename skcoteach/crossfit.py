@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from skcoteach.batches import spread
-from skcoteach.noise import estimate_joint, noise_rate
-from skcoteach.training import CoTeaching, TrainingData, mean_probabilities, predict, random_state
+from skcoteach.noise import estimate_joint, rate_of
+from skcoteach.training import CoTeaching, DivergedError, TrainingData, mean_probabilities, predict, random_state
 
-#: Part of the epochs of a fit that the cross-fit trains for, and the steps that it takes at least.
-EPOCHS_SHARE = 0.2
+#: Part of the steps of a fit that the cross-fit takes, and the steps that either pair takes at least.
+STEPS_SHARE = 0.2
 MINIMUM_STEPS = 100
 #: Steps in which nothing is forgotten (at most half of all): enough to learn what is common, too few to learn by heart.
 WARM_UP_STEPS = 50
@@ -52,9 +52,10 @@ def cross_fit(
     codes : ndarray of shape (n_samples,), int
         Given labels as class numbers.
     weights : ndarray of shape (n_samples,), float64
-        Sample weights, in which labels are counted.
+        Weights in which labels are counted.
     epochs : int
-        Of the fit. On each half it is a fifth of them, or what takes 100 steps if that is more.
+        Of the fit. Both pairs together take a fifth of its steps, but at least 100 each, and go on where the estimate
+        still falls, for at most as many epochs.
     learning_rate : float
     seed : int
         Of the halves and the networks.
@@ -63,7 +64,7 @@ def cross_fit(
     -------
     joint : ndarray of shape (n_classes, n_classes), float64
         Joint distribution of given (rows) and true classes.
-    probabilities : ndarray of shape (n_samples, n_classes), float64
+    probabilities : ndarray of shape (n_samples, n_classes), float32
     """
     seeds = [int(np.random.SeedSequence((seed, half, 1)).generate_state(1)[0]) for half in (1, 2)]
     in_first = _first_half(data, seeds)
@@ -71,21 +72,24 @@ def cross_fit(
     unseen = [(~in_first).nonzero()[:, 0], in_first.nonzero()[:, 0]]
     pairs = [make(half, each) for half, each in zip(halves, seeds, strict=True)]
 
-    probabilities = np.empty((len(data.rows), data.n_classes))
-    warm_up, rest = _n_epochs(epochs, len(halves[1].used), pairs[1])
+    probabilities = np.empty((len(data.rows), data.n_classes), dtype=np.float32)
+    warm_up, rest = _n_epochs(epochs, len(data.used), pairs[0])
     stage, forget_rate, unfinished = range(warm_up), 0.0, True
     while unfinished:
         for pair, half, rows in zip(pairs, halves, unseen, strict=True):
-            for epoch in stage:
-                pair.run_epoch(half, epoch, learning_rate, forget_rate)
+            try:
+                for epoch in stage:
+                    pair.run_epoch(half, epoch, learning_rate, forget_rate)
+            except DivergedError as error:
+                raise DivergedError(f'Before the training proper, for forget_rate="auto": {error}') from error
             for network in pair.networks:
                 network.eval()
             with random_state(data.targets.device, pair.seed, stage.stop, 1):
                 predicted = predict(pair.networks, data.rows, mean_probabilities, rows)
             probabilities[rows.numpy()] = predicted.cpu().numpy()
         joint = estimate_joint(codes, probabilities, weights)
-        before, forget_rate = forget_rate, min(noise_rate(joint), MAXIMUM_FORGET_RATE)
-        unfinished = stage.start == 0 or (before - forget_rate > STILL_LEARNING and stage.stop < epochs)
+        before, forget_rate = forget_rate, min(rate_of(joint), MAXIMUM_FORGET_RATE)
+        unfinished = stage.start == 0 or (before - forget_rate > STILL_LEARNING and stage.stop + rest <= epochs)
         stage = range(stage.stop, stage.stop + rest)
     return joint, probabilities
 
@@ -100,11 +104,11 @@ def _first_half(data: TrainingData, seeds: list[int]) -> Tensor:
 
 
 def _n_epochs(epochs: int, n_rows: int, training: CoTeaching) -> tuple[int, int]:
-    """Epochs of the warm-up and after it on a half of ``n_rows``, for a fit of ``epochs`` on the whole."""
-    steps = math.ceil(n_rows / training.batch_size)
-    if training.num_iter_per_epoch is not None:
-        steps = min(steps, training.num_iter_per_epoch)
-    all_epochs = max(math.ceil(EPOCHS_SHARE * epochs), math.ceil(MINIMUM_STEPS / steps), 2)
+    """Epochs of the warm-up and after it on each half, for a fit of ``epochs`` on ``n_rows``."""
+    limit = training.num_iter_per_epoch or n_rows
+    steps_of_fit = epochs * min(math.ceil(n_rows / training.batch_size), limit)
+    steps = min(math.ceil(n_rows / 2 / training.batch_size), limit)
+    all_epochs = max(math.ceil(max(STEPS_SHARE / 2 * steps_of_fit, MINIMUM_STEPS) / steps), 2)
     warm_up = min(math.ceil(WARM_UP_STEPS / steps), all_epochs // 2)
     return warm_up, all_epochs - warm_up
 

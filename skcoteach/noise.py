@@ -1,15 +1,16 @@
 """How noisy the labels are, and which of them are wrong: statistics of given labels and probabilities.
 
 The probabilities must be out-of-sample, of a model that has not seen the labels that they are compared with. How the
-estimator gets them for its own training data is in ``crossfit``. Nothing here knows of torch.
+estimator gets them for its own training data is in ``crossfit``.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import check_array
 
 from skcoteach._sklearn import check_sample_weight
+from skcoteach.validation import to_host
 
 #: Share of each predicted class, the most confident part, in which given labels are counted.
 CONFIDENT_SHARE = 0.5
@@ -43,7 +44,8 @@ def estimate_noise(labels, pred_probs, *, sample_weight=None, classes=None) -> N
     little confidence, are hardly counted as noise.
 
     The noise may depend on the class, but is taken to be independent of the example otherwise. Where hard examples are
-    mislabelled more often than easy ones, the estimate is too low.
+    mislabelled more often than easy ones, the estimate is too low; where classes overlap so much that even confident
+    predictions are often wrong, it is too high.
 
     Parameters
     ----------
@@ -91,24 +93,34 @@ def estimate_noise(labels, pred_probs, *, sample_weight=None, classes=None) -> N
     >>> noise_matrix.shape
     (10, 10)
     """
-    pred_probs = check_array(pred_probs, dtype=np.float64, input_name="pred_probs")
-    labels = column_or_1d(np.asarray(labels))
-    check_consistent_length(labels, pred_probs)
+    pred_probs = check_array(to_host(pred_probs), dtype=np.float64, input_name="pred_probs")
+    labels = np.asarray(to_host(labels))
+    if labels.ndim != 1 or len(labels) != len(pred_probs):
+        raise ValueError(
+            f"labels must be one label for each of the {len(pred_probs)} rows of pred_probs; got shape {labels.shape}."
+        )
     if (pred_probs < 0).any() or not np.allclose(pred_probs.sum(axis=1), 1, atol=1e-3):
         raise ValueError("pred_probs must hold probabilities: rows of numbers in [0, 1] that sum to one.")
     codes = _codes(labels, pred_probs.shape[1], classes)
-    weights = check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    weights = check_sample_weight(to_host(sample_weight), labels, dtype=np.float64, ensure_non_negative=True)
     joint = estimate_joint(codes, pred_probs, weights)
-    return NoiseEstimate(noise_rate(joint), noise_matrix(joint))
+    return NoiseEstimate(rate_of(joint), matrix_of(joint))
 
 
 def _codes(labels: np.ndarray, n_classes: int, classes) -> np.ndarray:
     """The column of each label."""
-    found = np.unique(labels)
+    if any(label is None or label != label for label in labels.tolist()):
+        raise ValueError("labels contains NaN or None; every example needs a given label.")
+    try:
+        found = np.unique(labels)
+    except TypeError as error:
+        raise ValueError(f"labels cannot be sorted, they are of different types: {error}.") from error
     if classes is None:
         numbered = found.dtype.kind in "iu" and found[0] >= 0 and found[-1] < n_classes
         classes = np.arange(n_classes) if numbered else found
-    classes = np.unique(np.asarray(classes))
+    classes = np.asarray(to_host(classes))
+    if not np.array_equal(classes, np.unique(classes)):
+        raise ValueError(f"classes must be sorted, without repetition, as the columns are; got {classes.tolist()}.")
     if len(classes) != n_classes:
         raise ValueError(
             f"pred_probs has {n_classes} columns, but there are {len(classes)} classes: {classes.tolist()}. One column "
@@ -152,19 +164,19 @@ def _upper_quantile(values: np.ndarray, weights: np.ndarray) -> float:
     return values[order[np.searchsorted(reached, CONFIDENT_SHARE * reached[-1] * (1 - 1e-12))]]
 
 
-def noise_rate(joint: np.ndarray) -> float:
+def rate_of(joint: np.ndarray) -> float:
     """Share of wrong labels."""
     return float(max(1 - joint.trace(), 0.0))
 
 
-def noise_matrix(joint: np.ndarray) -> np.ndarray:
+def matrix_of(joint: np.ndarray) -> np.ndarray:
     """P(given | true). A class that is the true one of no example is taken to be given rightly."""
     true = joint.sum(axis=0)
     return np.where(true > 0, joint / np.where(true > 0, true, 1), np.eye(len(joint)))
 
 
 def find_issues(quality: np.ndarray, weights: np.ndarray, rate: float) -> np.ndarray:
-    """Which labels are taken to be wrong, (n_samples,) bool: those of lowest quality that hold about ``rate`` of the weight.
+    """Which labels are of lowest quality and hold about ``rate`` of the weight, (n_samples,) bool.
 
     Examples of equal quality are issues together or not at all, so the order of the rows does not matter.
     """

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach.crossfit import cross_fit
-from skcoteach.noise import find_issues, noise_matrix, noise_rate
+from skcoteach.noise import find_issues, matrix_of, rate_of
 from skcoteach.peers import check_networks, check_takes, make_networks, raised_by_torch, reads_indices
 from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
 from skcoteach.training import CoTeaching, TrainingData, mean_probabilities, predict, random_state, standardize
@@ -75,7 +75,6 @@ class Run:
         self.sample_weights = check_weights(sample_weight, None, self.classes, self.codes)
         self.host_weights = check_weights(sample_weight, estimator.class_weight, self.classes, self.codes)
         self.joint: np.ndarray | None = None
-        self.unseen_probabilities: np.ndarray | None = None
 
     @classmethod
     def start(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
@@ -92,7 +91,8 @@ class Run:
         standardize(networks, run.data)
         optimizers = _make_optimizers(estimator, networks)
         if estimator.forget_rate == "auto":
-            run._estimate_noise(device, dtype)
+            _schedules(estimator, FALLBACK_FORGET_RATE)  # refuses what cannot be before the time is spent
+            run._estimate_noise(device, dtype, networks)
         run._begin(networks, optimizers)
         return run
 
@@ -109,28 +109,39 @@ class Run:
             network.to(device, dtype)
         return networks
 
-    def _estimate_noise(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Cross-fit the estimator's own networks, where there are data enough to split."""
-        weights = np.zeros(len(self.rows))
-        weights[self.data.used] = self.sample_weights[self.data.used]
-        counts = np.bincount(self.codes, weights, len(self.classes))
+    def _estimate_noise(self, device: torch.device, dtype: torch.dtype, networks: tuple) -> None:
+        """Cross-fit more networks like these, where there are data enough to split."""
+        used = self.data.used.numpy()
+        counts = np.bincount(self.codes[used], self.sample_weights[used], len(self.classes))
         rarest = counts[counts > 0].min()
-        if counts.sum() < MINIMUM_WEIGHT or rarest < MINIMUM_CLASS_WEIGHT or len(self.data.used) < 2:
+        if counts.sum() < MINIMUM_WEIGHT or rarest < MINIMUM_CLASS_WEIGHT or len(used) < 4:
             warnings.warn(
-                f'forget_rate="auto": too few data to estimate the noise rate ({counts.sum():g} examples, {rarest:g} '
-                f"of the rarest class, counted by sample_weight; {MINIMUM_WEIGHT:g} and {MINIMUM_CLASS_WEIGHT:g} are "
-                f"needed). {FALLBACK_FORGET_RATE} is used; give forget_rate a number if you know better.",
+                f'forget_rate="auto": too few data to estimate the noise rate (total sample_weight {counts.sum():g}, '
+                f"{rarest:g} in the rarest class; {MINIMUM_WEIGHT:g} and {MINIMUM_CLASS_WEIGHT:g} are needed, where an "
+                f"example has weight 1). {FALLBACK_FORGET_RATE} is used, for the number of label issues, too; give "
+                "forget_rate a number if you know better.",
                 stacklevel=7,  # the caller of fit
             )
             return
+        made = list(networks)
 
         def make(half: TrainingData, seed: int) -> CoTeaching:
             with random_state(device, seed, 0):
                 networks = self._make_networks(device, dtype)
+            if {id(each) for network in networks for each in network.parameters()} & {
+                id(each) for network in made for each in network.parameters()
+            }:
+                raise ValueError(
+                    "module gave a network that it had given before. Where forget_rate is estimated, six networks are "
+                    "needed: make a new one at every call, or give forget_rate a number."
+                )
+            made.extend(networks)
             standardize(networks, half)
             return self._co_teaching(networks, _make_optimizers(self.estimator, networks), seed)
 
-        self.joint, self.unseen_probabilities = cross_fit(
+        weights = np.zeros(len(self.rows))
+        weights[used] = self.host_weights[used]
+        self.joint, probabilities = cross_fit(
             make,
             self.data,
             self.codes,
@@ -139,6 +150,8 @@ class Run:
             learning_rate=self.estimator.lr,
             seed=self.seed,
         )
+        self.unseen_quality = probabilities[np.arange(len(probabilities)), self.codes]
+        self.unseen_predicted = probabilities.argmax(axis=1)
 
     @classmethod
     def resume(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
@@ -193,13 +206,14 @@ class Run:
         self.training = self._co_teaching(networks, optimizers, self.seed, keepers)
         self.history = list(history)
         self._finished: tuple[list[Tensor], list[dict]] = [], []
-        self._forget_kept()
+        self._predicted = torch.full_like(self.data.targets, -1)
+        self._forget_examples()
 
     @property
     def forget_rate(self) -> float:
         """The final forget rate."""
         if self.joint is not None:
-            return noise_rate(self.joint)
+            return rate_of(self.joint)
         given = self.estimator.forget_rate
         return FALLBACK_FORGET_RATE if given == "auto" else float(given)
 
@@ -211,7 +225,7 @@ class Run:
     def run_epoch(self) -> None:
         """Train for one epoch and keep what is needed to undo a later, unfinished one."""
         position = min(self.epoch, len(self.forget_rates) - 1)
-        record, kept, losses, seen = self.training.run_epoch(
+        record, kept, losses, predicted, seen = self.training.run_epoch(
             self.data, self.epoch, self.learning_rates[position], float(self.forget_rates[position])
         )
         self._finished = (
@@ -219,10 +233,11 @@ class Run:
             copy.deepcopy([optimizer.state_dict() for optimizer in self.training.optimizers]),
         )
         if self.epoch == self.warm_up_end:
-            self._forget_kept()
+            self._forget_examples()
         self._kept_sum += kept
         self._loss_sum += losses
         self._seen_count += seen
+        self._predicted = torch.where(seen, predicted, self._predicted)
         self.history.append(record)
 
     def undo_unfinished_epoch(self) -> None:
@@ -238,7 +253,7 @@ class Run:
             for tensor in (*network.parameters(), *network.buffers()):
                 yield tensor.detach()
 
-    def _forget_kept(self) -> None:
+    def _forget_examples(self) -> None:
         self._kept_sum: Any = 0
         self._loss_sum: Any = 0
         self._seen_count: Any = 0
@@ -278,32 +293,38 @@ class Run:
             attributes["feature_names_in_"] = self.estimator.feature_names_in_
         if labels is not None:
             attributes["kept_frequency_"] = to_namespace_of(self._mean_of_seen(self._kept_sum), self.X)
-            attributes["label_quality_"] = to_namespace_of(labels.quality, self.X)
+            attributes["label_quality_"] = to_namespace_of(labels.quality.copy(), self.X)
         if self.joint is not None:
             attributes["noise_rate_"] = self.forget_rate
-            attributes["noise_matrix_"] = to_namespace_of(noise_matrix(self.joint), self.X)
+            attributes["noise_matrix_"] = to_namespace_of(matrix_of(self.joint), self.X)
         return attributes
 
     def _labels(self, networks: tuple) -> Labels:
-        with random_state(self.data.targets.device, self.seed, self.epoch + 1, 1):
-            probabilities = predict(networks, self.data.rows, mean_probabilities).cpu().numpy()
+        predicted = self._predicted.cpu().numpy()
         quality = np.exp(-self._mean_of_seen(self._loss_sum))
-        if self.unseen_probabilities is not None:
-            quality = (quality + self.unseen_probabilities[np.arange(len(quality)), self.codes]) / 2
-            probabilities = (probabilities + self.unseen_probabilities) / 2
-        predicted = probabilities.argmax(axis=1)
-        is_issue = find_issues(quality, self.sample_weights, self.forget_rate)
-        return Labels(self.codes, predicted, quality, is_issue)
+        rows = np.flatnonzero((self._seen_count == 0).cpu().numpy())
+        if len(rows):  # what the networks say now
+            with random_state(self.data.targets.device, self.seed, self.epoch, 1):
+                now = predict(networks, self.data.rows, mean_probabilities, torch.from_numpy(rows)).cpu().numpy()
+            quality[rows] = now[np.arange(len(rows)), self.codes[rows]]
+            predicted[rows] = now.argmax(axis=1)
+        if self.joint is not None:
+            quality = (quality + self.unseen_quality) / 2
+        is_issue = find_issues(quality, self.host_weights, self.forget_rate)
+        if self.joint is not None:
+            learnt = is_issue & (predicted == self.codes)
+            predicted[learnt] = self.unseen_predicted[learnt]
+        return Labels(self.codes, predicted, quality, is_issue & (predicted != self.codes))
 
     def _mean_of_seen(self, sums) -> np.ndarray:
         """Mean over the epochs in which an example was in a batch, (n_samples,); else the mean of its given class."""
         sums, count = (each.cpu().numpy() for each in (sums, self._seen_count))
         seen = count > 0
-        frequency = sums / np.maximum(count, 1)
-        by_class = np.bincount(self.codes[seen], frequency[seen], len(self.classes))
+        means = sums / np.maximum(count, 1)
+        by_class = np.bincount(self.codes[seen], means[seen], len(self.classes))
         seen_by_class = np.bincount(self.codes[seen], minlength=len(self.classes))
-        means = np.where(seen_by_class > 0, by_class / np.maximum(seen_by_class, 1), frequency[seen].mean())
-        return np.where(seen, frequency, means[self.codes]).astype(np.float64)
+        class_means = np.where(seen_by_class > 0, by_class / np.maximum(seen_by_class, 1), means[seen].mean())
+        return np.where(seen, means, class_means[self.codes]).astype(np.float64)
 
 
 def _schedules(estimator, forget_rate: float) -> tuple[np.ndarray, list[float], int]:

@@ -170,7 +170,7 @@ class CoTeaching:
 
     def run_epoch(
         self, data: TrainingData, epoch: int, learning_rate: float, forget_rate: float
-    ) -> tuple[dict, Tensor, Tensor, Tensor]:
+    ) -> tuple[dict, Tensor, Tensor, Tensor, Tensor]:
         """Train both networks for one epoch.
 
         Parameters
@@ -189,6 +189,8 @@ class CoTeaching:
             Mean over both networks of the share of each example's weight that was kept; 0 where it was in no batch.
         losses : Tensor of shape (n_samples,), floating, on the device
             Mean over both networks of each example's loss; 0 where it was in no batch.
+        predicted : Tensor of shape (n_samples,), int64, on the device
+            Class with the highest geometric mean of both networks' probabilities; -1 where it was in no batch.
         seen : Tensor of shape (n_samples,), bool, on the device
             Which examples were in a batch.
 
@@ -208,6 +210,7 @@ class CoTeaching:
         wide = torch.float32 if device.type == "mps" else torch.float64
         totals = torch.zeros(6, dtype=wide, device=device)
         kept_share, mean_losses = torch.zeros_like(data.weights, dtype=wide), torch.zeros_like(data.weights)
+        predicted = torch.full_like(data.targets, -1)
         seen = torch.zeros_like(data.targets, dtype=torch.bool)
         n_steps = 0
         with random_state(device, self.seed, epoch + 1):  # 0 is that of the initial weights
@@ -218,10 +221,13 @@ class CoTeaching:
                 weights = data.weights[rows]
                 if self.augment is not None:
                     inputs = check_augmented(self.augment(inputs), inputs)
-                step, kept, losses = self._step(inputs, data.targets[rows], weights, forget_rate, data.n_classes)
+                step, kept, losses, likeliest = self._step(
+                    inputs, data.targets[rows], weights, forget_rate, data.n_classes
+                )
                 totals += step
                 kept_share.index_copy_(0, rows, (kept / (2 * weights)).to(wide))
                 mean_losses.index_copy_(0, rows, (losses / 2).to(mean_losses.dtype))
+                predicted.index_copy_(0, rows, likeliest)
                 seen.index_fill_(0, rows, True)
                 n_steps += 1
         # the one read-back: of an example that was in no batch the share is -1
@@ -230,7 +236,7 @@ class CoTeaching:
         share = read[len(totals) :]
         self.keepers = torch.where(share < 0, self.keepers, (2 * share).round().long())
         record["duration"] = time.perf_counter() - start
-        return record, kept_share, mean_losses, seen
+        return record, kept_share, mean_losses, predicted, seen
 
     def _order(self, data: TrainingData) -> Tensor:
         """The epoch's order of rows: every batch gets about its share of what was kept last and of each class.
@@ -244,8 +250,11 @@ class CoTeaching:
 
     def _step(
         self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float, n_classes: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Each network learns from what its peer keeps; sums for the history, kept weight and losses by both."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Each network learns from what its peer keeps.
+
+        Sums for the history; of each example the weight kept and the losses, summed over both, and the predicted class.
+        """
         # a copy for the first, because its layers may work in place
         logits = [self.networks[0](inputs.clone()), self.networks[1](inputs)]
         for each, parameter in zip(logits, MODULES, strict=True):
@@ -268,7 +277,7 @@ class CoTeaching:
             predicted = [each.argmax(1) for each in logits]
             right = torch.stack([predicted[0] == targets, predicted[1] == targets, predicted[0] == predicted[1]])
             sums = torch.cat([torch.stack(objectives), right.to(weights.dtype) @ weights, weights.sum()[None]])
-            return sums, kept[0] + kept[1], losses[0] + losses[1]
+            return sums, kept[0] + kept[1], losses[0] + losses[1], (logits[0] + logits[1]).argmax(1)
 
     def _record(self, totals: list[float], n_steps: int, epoch: int, learning_rate: float, forget_rate: float) -> dict:
         loss = (totals[0] / n_steps, totals[1] / n_steps)

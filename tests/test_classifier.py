@@ -1,8 +1,10 @@
 """The public contract of CoTeachingClassifier, held through what its users call."""
 
 import copy
+import inspect
 import io
 import pickle
+import random
 import subprocess
 import sys
 import textwrap
@@ -15,18 +17,21 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from cleanlab import Datalab
 from cleanlab.classification import CleanLearning
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
+from scipy.stats import spearmanr
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.callback import ProgressBar, ScoringMonitor
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, make_blobs
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, f1_score
 from sklearn.model_selection import (
     GridSearchCV,
     StratifiedKFold,
@@ -46,6 +51,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks.common import noisy_labels, transition_matrix
 from skcoteach.networks import MLP, SmallCNN
+from skcoteach.training import CoTeaching
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -1153,3 +1159,538 @@ def test_the_readmes_early_stop_is_what_it_says():
     exec(textwrap.dedent(code), namespace)
     stopped = namespace["clf"]
     assert 1 <= stopped.n_iter_ < stopped.epochs
+
+
+# the forget rate found from the data, and the labels found wrong
+
+QUICK = {"epochs": 3, "batch_size": 64, "random_state": 0}
+
+
+def auto(**parameters):
+    return CoTeachingClassifier(**{**QUICK, **parameters})
+
+
+def noisy_blobs(kind, rate, n_classes=3, n=600, seed=0):
+    """Examples, given labels and true labels of classes that are easy to tell apart."""
+    X, true = make_blobs(n, centers=n_classes, n_features=5, cluster_std=1.5, random_state=seed)
+    given = noisy_labels(true, transition_matrix(kind, rate, n_classes), seed + 1)
+    return X.astype(np.float32), given, true
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """600 examples of three classes of which a fifth are called by the next class's name; true labels come third."""
+    return noisy_blobs("pair", 0.2)
+
+
+@pytest.fixture(scope="module")
+def found(noisy):
+    """The estimator fitted to them, not to be changed."""
+    return auto().fit(*noisy[:2])
+
+
+@pytest.fixture
+def hurry(monkeypatch):
+    """A cross-fit of few steps, for tests in which what is found must be the same, but need not be right."""
+    monkeypatch.setattr("skcoteach.crossfit.MINIMUM_STEPS", 10)
+
+
+@pytest.fixture
+def found_in_a_hurry(noisy, hurry):
+    return auto().fit(*noisy[:2])
+
+
+def same_findings(a, b):
+    """Whether two fits have found the same of every label and of the noise, whatever the classes are called."""
+    frames = [each.get_label_issues() for each in (a, b)]
+    for column in ("is_label_issue", "label_quality"):
+        assert_array_equal(frames[0][column], frames[1][column])
+    for column in ("given_label", "predicted_label"):
+        codes = [np.searchsorted(each._state.classes, f[column]) for each, f in zip((a, b), frames, strict=True)]
+        assert_array_equal(*codes)
+    assert a.noise_rate_ == b.noise_rate_
+    assert_array_equal(np.asarray(a.noise_matrix_), np.asarray(b.noise_matrix_))
+    return True
+
+
+def test_the_forget_rate_is_found_from_the_data_unless_told_otherwise():
+    assert CoTeachingClassifier().forget_rate == "auto"
+    assert inspect.signature(CoTeachingClassifier).parameters["forget_rate"].default == "auto"
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "n_classes"),
+    [("pair", 0.0, 3), ("pair", 0.2, 3), ("pair", 0.4, 4), ("symmetric", 0.3, 2), ("symmetric", 0.5, 4)],
+)
+def test_noise_is_found_and_its_labels_are_the_issues(kind, rate, n_classes):
+    X, given, true = noisy_blobs(kind, rate, n_classes, n=1000)
+    wrong = given != true
+    estimator = auto(epochs=10).fit(X, given)
+    assert estimator.noise_rate_ == estimator.forget_rate_ == estimator.forget_rate_schedule_[-1]
+    assert type(estimator.noise_rate_) is type(estimator.forget_rate_) is float
+    assert estimator.noise_rate_ == pytest.approx(wrong.mean(), abs=0.05)
+
+    matrix = estimator.noise_matrix_
+    assert matrix.shape == (n_classes, n_classes) and matrix.dtype == np.float64
+    assert_allclose(matrix.sum(axis=0), 1)
+    assert_allclose(matrix, transition_matrix(kind, rate, n_classes), atol=0.1)
+    true_shares = np.linalg.solve(matrix, np.bincount(given) / len(given))
+    assert 1 - true_shares @ matrix.diagonal() == pytest.approx(estimator.noise_rate_, abs=1e-9)
+
+    issues = estimator.get_label_issues()
+    assert issues["is_label_issue"].mean() == pytest.approx(estimator.forget_rate_, abs=1 / len(given))
+    assert estimator.score(X, true) > 0.95
+    if rate:
+        assert average_precision_score(wrong, -estimator.label_quality_) > 0.9
+        assert (issues["predicted_label"] == true).mean() > 0.95
+        assert f1_score(wrong, issues["is_label_issue"]) > 0.85
+
+
+def test_too_few_data_are_told_once_to_the_caller_of_fit_and_nothing_is_estimated(table):
+    X, y = table
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        estimator = auto().fit(X, y)
+    (warning,) = told
+    assert warning.category is UserWarning and warning.filename == __file__
+    for words in ('forget_rate="auto"', "total sample_weight 200", "0.2 is used"):
+        assert words in str(warning.message)
+    assert estimator.forget_rate_ == 0.2 and type(estimator.forget_rate_) is float
+    assert not hasattr(estimator, "noise_rate_") and not hasattr(estimator, "noise_matrix_")
+    assert_array_equal(estimator.predict_proba(X), auto(forget_rate=0.2).fit(X, y).predict_proba(X))
+    assert 0.05 < estimator.get_label_issues()["is_label_issue"].mean() < 0.21
+
+
+def test_what_is_too_few_is_counted_by_sample_weight(noisy):
+    X, given, true = noisy
+    heavy = auto().fit(X[:400], given[:400], sample_weight=np.full(400, 2.0))
+    assert heavy.noise_rate_ == pytest.approx((given != true)[:400].mean(), abs=0.06)
+    with pytest.warns(UserWarning, match=r"too few data to estimate the noise rate \(total sample_weight 120"):
+        light = auto().fit(np.vstack([X, X]), np.tile(given, 2), sample_weight=np.full(1200, 0.1))
+    assert light.forget_rate_ == 0.2 and not hasattr(light, "noise_rate_")
+
+
+def test_noise_is_counted_by_sample_weight(noisy):
+    X, given, true = noisy
+    weights = np.where(given != true, 3.0, 1.0)
+    estimator = auto(epochs=10).fit(X, given, sample_weight=weights)
+    assert estimator.noise_rate_ == pytest.approx(np.average(given != true, weights=weights), abs=0.05)
+    is_issue = estimator.get_label_issues()["is_label_issue"]
+    assert np.average(is_issue, weights=weights) == pytest.approx(estimator.noise_rate_, abs=0.01)
+
+
+def test_partial_fit_is_not_there_while_the_forget_rate_is_to_be_found(noisy):
+    X, given, _ = noisy
+    estimator = auto()
+    assert not hasattr(estimator, "partial_fit")
+    with pytest.raises(ValueError, match='forget_rate="auto".*which partial_fit does not see. Give forget_rate a num'):
+        estimator.partial_fit(X, given, classes=[0, 1, 2])
+    assert not hasattr(make_pipeline(estimator), "partial_fit")
+    estimator.set_params(forget_rate=0.2)
+    assert hasattr(estimator, "partial_fit")
+    assert estimator.partial_fit(X, given, classes=[0, 1, 2]) is estimator
+    assert "one more epoch" in CoTeachingClassifier.partial_fit.__doc__
+    assert list(inspect.signature(CoTeachingClassifier.partial_fit).parameters)[:3] == ["self", "X", "y"]
+
+
+def test_partial_fit_goes_on_after_the_rate_was_found_and_drops_what_was_found(noisy, found):
+    X, given, _ = noisy
+    estimator = copy.deepcopy(found).set_params(forget_rate=0.3)
+    estimator.partial_fit(X, given)
+    assert estimator.n_iter_ == QUICK["epochs"] + 1 and estimator.forget_rate_ == 0.3
+    for name in ("noise_rate_", "noise_matrix_", "label_quality_", "kept_frequency_"):
+        assert hasattr(found, name) and not hasattr(estimator, name)
+    with pytest.raises(NotFittedError, match="trained by partial_fit.*Label issues are found by fit"):
+        estimator.get_label_issues()
+    estimator.fit(X, given)
+    assert not hasattr(estimator, "noise_rate_")
+    assert len(estimator.get_label_issues()) == len(X)
+
+
+def test_every_kind_of_table_has_the_same_noise(noisy, found_in_a_hurry, tmp_path):
+    X, given, _ = noisy
+    kinds = kinds_of_table(X, tmp_path)
+    for kind in ("fortran", "list", "tensor", "memmap", "pandas", "csr", "dataset", "subset", "list of items"):
+        assert same_findings(auto().fit(kinds[kind], given), found_in_a_hurry), kind
+
+
+def test_labels_as_lists_tensors_and_series_have_the_same_noise(noisy, found_in_a_hurry):
+    X, given, _ = noisy
+    for labels in (given.tolist(), torch.tensor(given), pd.Series(given, index=given * 7)):
+        assert same_findings(auto().fit(X, labels), found_in_a_hurry)
+
+
+def test_noise_of_images_is_found():
+    X, true = images(600)
+    given = noisy_labels(true, transition_matrix("symmetric", 0.2, 2), seed=0)
+    estimator = auto(batch_size=16, epochs=2).fit(X, given)
+    assert estimator.noise_rate_ == pytest.approx((given != true).mean(), abs=0.07)
+    assert average_precision_score(given != true, -estimator.label_quality_) > 0.95
+
+
+def test_every_kind_of_images_has_the_same_noise(hurry):
+    X, true = images(600)
+    given = noisy_labels(true, transition_matrix("symmetric", 0.2, 2), seed=0)
+    expected = auto(epochs=1).fit(X, given)
+    for make in (torch.tensor, Items):
+        assert same_findings(auto(epochs=1).fit(make(X), given), expected)
+
+
+def test_integers_of_an_embedding_have_noise_too():
+    class Words(nn.Sequential):
+        def __init__(self, n_classes):
+            super().__init__(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(24, n_classes))
+
+    rng = np.random.default_rng(0)
+    true = np.arange(600) % 2
+    given = noisy_labels(true, transition_matrix("symmetric", 0.2, 2), seed=0)
+    X = rng.integers(0, 5, (600, 6)) + 5 * true[:, None]
+    estimator = auto(module=Words, lr=0.05).fit(X, given)
+    # counted in the confident half of 600: the standard error is 0.023
+    assert estimator.noise_rate_ == pytest.approx((given != true).mean(), abs=0.07)
+
+
+@pytest.mark.parametrize("library", ["torch", "array_api_strict"])
+def test_under_dispatch_the_noise_lives_where_x_does(library, noisy, found_in_a_hurry):
+    X, given, _ = noisy
+    xp = pytest.importorskip(library)
+    with config_context(array_api_dispatch=True):
+        estimator = auto().fit(xp.asarray(X), xp.asarray(given))
+        kind = type(xp.asarray(X))
+        for name in ("noise_matrix_", "label_quality_", "kept_frequency_", "forget_rate_schedule_", "classes_"):
+            assert isinstance(getattr(estimator, name), kind)
+        assert not [name for name, value in vars(estimator).items() if isinstance(value, np.ndarray)]
+        assert type(estimator.noise_rate_) is float
+        assert same_findings(estimator, found_in_a_hurry)
+        assert estimator.get_label_issues().dtypes.equals(found_in_a_hurry.get_label_issues().dtypes)
+
+
+LABELS_OF_EVERY_KIND = {
+    "int": [0, 1, 2],
+    "int32": np.array([0, 1, 2], dtype=np.int32),
+    "uint8": np.array([0, 1, 2], dtype=np.uint8),
+    "from 5": [5, 6, 7],
+    "int32 from 5": np.array([5, 6, 7], dtype=np.int32),
+    "float": [0.0, 1.0, 7.0],
+    "str": ["ash", "birch", "oak"],
+    "object": np.array(["ash", "birch", "oak"], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS_OF_EVERY_KIND)
+def test_label_issues_speak_of_the_users_own_classes(kind, noisy, found_in_a_hurry):
+    X, given, _ = noisy
+    names = np.asarray(LABELS_OF_EVERY_KIND[kind])
+    estimator = auto().fit(X, names[given])
+    assert same_findings(estimator, found_in_a_hurry)
+    issues = estimator.get_label_issues()
+    assert issues["given_label"].tolist() == names[given].tolist()
+    assert set(issues["predicted_label"]) == set(names.tolist())
+    if names.tolist() != [0, 1, 2]:
+        for column in ("given_label", "predicted_label"):
+            assert issues[column].dtype == pd.Series(names).dtype
+
+
+def test_label_issues_of_bools_are_bools(noisy):
+    X, given, true = noisy
+    issues = auto().fit(X, given == 1).get_label_issues()
+    assert issues["given_label"].dtype == issues["predicted_label"].dtype == bool
+    assert issues["given_label"].tolist() == (given == 1).tolist()
+    assert (issues["predicted_label"] == (true == 1)).mean() > 0.95
+
+
+@pytest.fixture(scope="module")
+def cross_validated(noisy):
+    """Label issues by cleanlab."""
+    learner = CleanLearning(LogisticRegression(), seed=0)
+    learner.find_label_issues(*noisy[:2])
+    return learner.get_label_issues()
+
+
+@pytest.mark.parametrize("kind", ["int", "int32", "uint8"])
+def test_label_issues_have_the_columns_of_cleanlab(kind, noisy, cross_validated, hurry):
+    """Labels that cleanlab takes are integers from 0, and its dtype does not depend on theirs."""
+    X, given, _ = noisy
+    issues = auto().fit(X, np.asarray(LABELS_OF_EVERY_KIND[kind])[given]).get_label_issues()
+    assert isinstance(issues.index, pd.RangeIndex) and issues.index.equals(cross_validated.index)
+    assert_array_equal(issues["given_label"], cross_validated["given_label"])
+    assert issues.columns.equals(cross_validated.columns)
+    assert issues.dtypes.to_dict() == cross_validated.dtypes.to_dict()
+
+
+def test_label_issues_are_nearly_those_of_cleanlab(found, cross_validated):
+    issues = found.get_label_issues()
+    assert (issues["is_label_issue"] == cross_validated["is_label_issue"]).mean() > 0.95
+    assert (issues["predicted_label"] == cross_validated["predicted_label"]).mean() > 0.95
+    assert spearmanr(issues["label_quality"], cross_validated["label_quality"]).statistic > 0.7
+
+
+def test_label_quality_is_the_column_and_a_probability(noisy, found):
+    X, given, _ = noisy
+    quality = found.label_quality_
+    assert quality.shape == given.shape and quality.dtype == np.float64
+    assert (0 <= quality).all() and (quality <= 1).all() and quality.std() > 0.1
+    issues = found.get_label_issues()
+    assert_array_equal(issues["label_quality"], quality)
+    assert issues["is_label_issue"].dtype == bool
+    assert quality[issues["is_label_issue"]].max() < quality[~issues["is_label_issue"]].min()
+
+
+def test_label_issues_are_the_callers_to_change(found):
+    before = found.get_label_issues()
+    changed = found.get_label_issues()
+    changed["is_label_issue"] = True
+    changed.loc[:, "label_quality"] = 0.0
+    assert found.get_label_issues().equals(before)
+    assert_array_equal(found.label_quality_, before["label_quality"])
+
+
+def test_label_issues_are_found_with_a_given_rate_too(noisy):
+    X, given, true = noisy
+    estimator = auto(forget_rate=0.1, epochs=10).fit(X, given)
+    assert estimator.forget_rate_ == 0.1 and not hasattr(estimator, "noise_rate_")
+    issues = estimator.get_label_issues()
+    assert issues["is_label_issue"].sum() == 60
+    assert (given != true)[issues["is_label_issue"]].all()
+    assert not auto(forget_rate=0.0).fit(X, given).get_label_issues()["is_label_issue"].any()
+
+
+def test_nothing_found_is_ever_nan(noisy):
+    """Most rows are never seen, and many have no weight, in class 2 nearly all."""
+    X, given, _ = noisy
+    weights = np.where(np.arange(600) % 3 == 0, 0.0, 2.0) * np.where((given == 2) & (np.arange(600) > 100), 0, 1)
+    estimator = auto(batch_size=16, num_iter_per_epoch=1, epochs=2).fit(X, given, sample_weight=weights)
+    assert not estimator.get_label_issues().isna().any(axis=None)
+    for values in (estimator.label_quality_, estimator.kept_frequency_, estimator.noise_matrix_):
+        assert np.isfinite(values).all() and (0 <= values).all() and (values <= 1).all()
+    assert np.isfinite(estimator.noise_rate_)
+
+
+def test_a_row_without_weight_that_holds_rubbish_is_no_nan(noisy, hurry):
+    X, given, _ = noisy
+    X = 0.1 * X
+    X[:5] = np.finfo(np.float32).min  # the customary value where there is no data
+    for forget_rate in (0.2, "auto"):
+        estimator = auto(forget_rate=forget_rate).fit(X, given, sample_weight=np.arange(600) >= 5)
+        assert not estimator.get_label_issues().isna().any(axis=None)
+
+
+def test_a_class_of_weight_zero_is_no_noise():
+    X, _, true = noisy_blobs("pair", 0.0, n=900)
+    estimator = auto(class_weight={0: 0.0, 1: 1.0, 2: 1.0}).fit(X, true)
+    assert estimator.noise_rate_ < 0.02
+    assert_array_equal(estimator.noise_matrix_[:, 0], [1, 0, 0])
+    assert estimator.get_label_issues()["is_label_issue"].sum() < 20
+
+
+@pytest.mark.parametrize("forget_rate", ["auto", 0.3])
+def test_labels_of_a_class_of_weight_zero_are_no_issues_and_take_no_place_among_them(forget_rate):
+    X, _, true = noisy_blobs("pair", 0.0, n=900)
+    wrong = (true > 0) & (np.random.default_rng(0).random(900) < 0.3)
+    given = np.where(wrong, 3 - true, true)
+    estimator = auto(forget_rate=forget_rate, class_weight={0: 0.0, 1: 1.0, 2: 1.0}, epochs=10).fit(X, given)
+    assert estimator.forget_rate_ == pytest.approx(wrong[true > 0].mean(), abs=0.05)
+    is_issue = estimator.get_label_issues()["is_label_issue"]
+    assert is_issue[true > 0].mean() == pytest.approx(estimator.forget_rate_, abs=0.02)
+    assert is_issue[true == 0].mean() < 0.05
+
+
+def test_label_issues_need_a_fit():
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        auto().get_label_issues()
+
+
+def test_what_was_found_travels(noisy, found):
+    for travelled in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found), copy.copy(found)):
+        assert same_findings(travelled, found)
+        assert travelled.get_label_issues().equals(found.get_label_issues())
+    anew = clone(found)
+    with pytest.raises(NotFittedError):
+        anew.get_label_issues()
+    assert same_findings(anew.fit(*noisy[:2]), found)
+
+
+def test_rows_in_another_order_have_nearly_the_same_noise(noisy, found):
+    """Other batches are drawn: the rate differs by less than 0.04, and less than 5 % of the verdicts."""
+    X, given, _ = noisy
+    order = np.random.default_rng(0).permutation(len(X))
+    permuted = auto().fit(X[order], given[order])
+    assert permuted.noise_rate_ == pytest.approx(found.noise_rate_, abs=0.04)
+    assert_allclose(permuted.noise_matrix_, found.noise_matrix_, atol=0.06)
+    ours, theirs = found.get_label_issues().iloc[order], permuted.get_label_issues()
+    assert (ours["is_label_issue"].to_numpy() == theirs["is_label_issue"].to_numpy()).mean() > 0.95
+    assert np.corrcoef(ours["label_quality"], theirs["label_quality"])[0, 1] > 0.98
+
+
+def test_classes_in_another_order_have_nearly_the_relabelled_noise(noisy, found):
+    X, given, _ = noisy
+    new = np.array([2, 0, 1])
+    relabelled = auto().fit(X, new[given])
+    assert relabelled.noise_rate_ == pytest.approx(found.noise_rate_, abs=0.04)
+    assert_allclose(relabelled.noise_matrix_[np.ix_(new, new)], found.noise_matrix_, atol=0.06)
+    ours, theirs = found.get_label_issues(), relabelled.get_label_issues()
+    assert (ours["is_label_issue"] == theirs["is_label_issue"]).mean() > 0.95
+
+
+def test_scikit_learns_tools_take_the_default(hurry):
+    X, given, true = noisy_blobs("pair", 0.2, n=1200)
+    search = GridSearchCV(auto(), {"lr": [1e-2, 1e-9]}, cv=2, error_score="raise").fit(X, given)
+    assert search.best_params_["lr"] == 1e-2
+    assert search.best_estimator_.noise_rate_ == pytest.approx((given != true).mean(), abs=0.06)
+    pipeline = make_pipeline(StandardScaler(), auto(lr=1e-2))
+    scores = cross_val_score(pipeline, X, given, cv=2, error_score="raise")
+    assert_allclose(scores, (given == true).mean(), atol=0.06)
+    assert pipeline.fit(X, given)[-1].noise_rate_ == search.best_estimator_.noise_rate_
+
+
+def test_clean_learning_takes_the_default():
+    X, given, true = noisy_blobs("pair", 0.2, n=1200)
+    learner = CleanLearning(auto(epochs=5), cv_n_folds=2, seed=0).fit(X, given)
+    assert learner.score(X, true) > 0.95
+
+
+def test_clean_learning_takes_the_label_issues(noisy, found):
+    X, given, true = noisy
+    learner = CleanLearning(LogisticRegression()).fit(X, given, label_issues=found.get_label_issues())
+    assert learner.score(X, true) > 0.95
+    kept = ~found.get_label_issues()["is_label_issue"].to_numpy()
+    assert_array_equal(learner.predict(X), LogisticRegression().fit(X[kept], given[kept]).predict(X))
+    again = CleanLearning(auto(forget_rate=0.05)).fit(X, given, label_issues=found.get_label_issues())
+    assert again.clf.kept_frequency_.shape == (kept.sum(),)
+
+
+def test_datalab_ranks_the_labels_alike(noisy, found):
+    X, given, true = noisy
+    lab = Datalab({"y": given}, label_name="y", task="classification", verbosity=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The inplace keyword")  # which cleanlab uses
+        lab.find_issues(pred_probs=found.predict_proba(X), issue_types={"label": {}})
+    theirs, ours = lab.get_issues("label"), found.get_label_issues()
+    assert spearmanr(theirs["label_score"], found.label_quality_).statistic > 0.9
+    assert (theirs["is_label_issue"] == ours["is_label_issue"]).mean() > 0.95
+    assert (theirs["predicted_label"] == ours["predicted_label"]).mean() > 0.97
+    for scores in (theirs["label_score"], found.label_quality_):
+        assert average_precision_score(given != true, -scores) > 0.9
+
+
+class RandomAfterTraining(Net):
+    """Draws from all three global generators in every call, in eval mode, too."""
+
+    def forward(self, x):
+        jitter = torch.randn(x.shape, device=x.device) + np.random.standard_normal() + random.gauss(0, 1)
+        return super().forward(x + 0.1 * jitter)
+
+
+def test_a_module_that_draws_in_eval_mode_leaves_the_global_states_and_gives_the_same_bits(noisy, hurry):
+    X, given, _ = noisy
+
+    def states():
+        return torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
+
+    fits = []
+    for drawn in (0, 5):
+        torch.rand(drawn), np.random.rand(drawn), [random.random() for _ in range(drawn)]
+        before = states()
+        fits.append(auto(module=RandomAfterTraining).fit(X, given))
+        assert states() == before
+    assert same_findings(*fits)
+    assert_array_equal(fits[0].kept_frequency_, fits[1].kept_frequency_)
+
+
+def test_the_same_seed_finds_the_same_whatever_ran_before(noisy, found_in_a_hurry):
+    torch.rand(17), np.random.rand(3)
+    assert same_findings(auto().fit(*noisy[:2]), found_in_a_hurry)
+    other = auto(random_state=1).fit(*noisy[:2])
+    assert not np.array_equal(other.label_quality_, found_in_a_hurry.label_quality_)
+
+
+def test_a_default_device_of_torch_is_no_obstacle_to_the_estimate(noisy, hurry):
+    X, given, _ = noisy
+
+    def network(n_features, n_classes):
+        return nn.Linear(n_features, n_classes, device="cpu")
+
+    for data in (X, Items(X)):
+        estimator = auto(device="cpu", module=network, lr=0.1)
+        expected = clone(estimator).fit(data, given)
+        torch.set_default_device("meta")  # what is made without saying where holds no numbers
+        try:
+            assert same_findings(estimator.fit(data, given), expected)
+        finally:
+            torch.set_default_device(None)
+
+
+def test_noise_is_found_where_gradients_are_switched_off(noisy, found_in_a_hurry):
+    with torch.inference_mode():
+        assert same_findings(auto().fit(*noisy[:2]), found_in_a_hurry)
+
+
+class WideLogits(Net):
+    def forward(self, x):
+        return super().forward(x).double()
+
+
+def test_logits_of_double_precision_are_taken_in_single_precision(noisy):
+    X, given, true = noisy
+    estimator = auto(module=WideLogits, lr=0.02, precision="float32").fit(X, given)
+    assert estimator.modules_[0].layers[0].weight.dtype == torch.float32
+    assert estimator.noise_rate_ == pytest.approx((given != true).mean(), abs=0.05)
+    assert np.isfinite(estimator.label_quality_).all() and estimator.label_quality_.dtype == np.float64
+
+
+def test_lazy_layers_are_made_for_the_estimate_too(noisy):
+    X, given, true = noisy
+    estimator = auto(module=lambda n_classes: nn.LazyLinear(n_classes), lr=0.1).fit(X, given)
+    assert estimator.noise_rate_ == pytest.approx((given != true).mean(), abs=0.05)
+
+
+def test_verbose_prints_the_estimate_first(noisy, table, capsys, hurry):
+    for verbose in (0, 1, 2):
+        estimator = auto(verbose=verbose).fit(*noisy[:2])
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == (1 + QUICK["epochs"] if verbose else 0)
+        if verbose:
+            assert f"forget rate {estimator.forget_rate_:.3f}, estimated from the data" in lines[0]
+    with pytest.warns(UserWarning, match="too few data"):
+        auto(verbose=1).fit(*table)
+    assert "estimated" not in capsys.readouterr().out
+
+
+def test_callbacks_see_what_was_found(noisy, hurry):
+    class Look(StopWhen):
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None, **told):
+            self.seen.append((context.task_name, fitted_estimator))
+
+    callback = Look(0)
+    estimator = auto().set_callbacks(callback).fit(*noisy[:2])
+    assert [name for name, _ in callback.seen].count("epoch") == QUICK["epochs"]
+    for _, copied in callback.seen:
+        assert copied.noise_rate_ == estimator.noise_rate_
+        assert len(copied.get_label_issues()) == len(noisy[0])
+
+
+@pytest.mark.parametrize("epochs_done", [0, 1])
+def test_ctrl_c_leaves_what_was_found_before_or_so_far(noisy, epochs_done, monkeypatch, hurry):
+    X, given, _ = noisy
+    estimator = auto(epochs=4).fit(X, given)
+    before = estimator.get_label_issues()
+    made, run_epoch = [], CoTeaching.run_epoch
+
+    def interrupted(training, data, epoch, *rates):
+        made.append(training)
+        if len(made) == 3 and not epochs_done:  # within the cross-fit
+            raise KeyboardInterrupt
+        if len(data.used) == len(X) and epoch == epochs_done:
+            raise KeyboardInterrupt
+        return run_epoch(training, data, epoch, *rates)
+
+    monkeypatch.setattr(CoTeaching, "run_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, 2 - given)
+    issues = estimator.get_label_issues()
+    assert estimator.noise_rate_ == estimator.forget_rate_
+    if epochs_done:
+        assert estimator.n_iter_ == 1
+        assert_array_equal(issues["given_label"], 2 - given)
+    else:
+        assert issues.equals(before)

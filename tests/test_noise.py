@@ -3,7 +3,9 @@
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from cleanlab.count import estimate_joint as cleanlab_joint
 from cleanlab.count import num_label_issues
 from hypothesis import assume, given, settings
@@ -312,9 +314,15 @@ LABELS, PROBS = [0, 1, 0, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.5, 0.5]]
         (LABELS, [[np.nan, 0.5]] * 4, {}, "pred_probs contains NaN"),
         (LABELS, [[np.inf, 0.5]] * 4, {}, "pred_probs contains infinity"),
         (LABELS, [0.9, 0.2, 0.6, 0.5], {}, "Expected 2D array, got 1D array"),
-        (LABELS[:3], PROBS, {}, r"inconsistent numbers of samples: \[3, 4\]"),
+        (LABELS[:3], PROBS, {}, r"one label for each of the 4 rows of pred_probs; got shape \(3,\)"),
         ([], np.empty((0, 2)), {}, "0 sample"),
-        ([[0, 1]] * 4, PROBS, {}, "should be a 1d array"),
+        ([[0, 1]] * 4, PROBS, {}, r"one label for each of the 4 rows of pred_probs; got shape \(4, 2\)"),
+        ([0.0, 1.0, np.nan, 1.0], PROBS, {}, "labels contains NaN or None"),
+        (["a", None, "b", "a"], PROBS, {}, "labels contains NaN or None"),
+        (np.array(["a", 1, "b", "a"], dtype=object), PROBS, {}, "labels cannot be sorted, they are of different types"),
+        (list("abba"), PROBS, {"classes": ["b", "a"]}, r"classes must be sorted.*got \['b', 'a'\]"),
+        (list("abba"), PROBS, {"classes": ["a", "a", "b"]}, "classes must be sorted, without repetition"),
+        (list("abba"), PROBS, {"classes": [["a", "b"]]}, "classes must be"),
         (LABELS, PROBS, {"sample_weight": [1, -1, 1, 1]}, "Negative values in data passed to `sample_weight`"),
         (LABELS, PROBS, {"sample_weight": [0, 0, 0, 0]}, "must contain at least one non-zero number"),
         (LABELS, PROBS, {"sample_weight": [1, np.nan, 1, 1]}, "sample_weight contains NaN"),
@@ -326,8 +334,11 @@ def test_what_does_not_fit_is_refused_in_the_users_words(labels, pred_probs, arg
         estimate_noise(labels, pred_probs, **arguments)
 
 
-def test_probabilities_may_be_of_single_precision_lists_or_data_frames():
+def test_probabilities_may_be_of_single_precision_lists_tensors_or_data_frames():
     expected = estimate_noise(LABELS, np.array(PROBS))
+    equal(estimate_noise(pd.Series(LABELS, index=[7, 5, 3, 1]), pd.DataFrame(PROBS)), expected, 0)
+    weights = torch.ones(4, requires_grad=True)
+    equal(estimate_noise(torch.tensor(LABELS), torch.tensor(PROBS).double(), sample_weight=weights), expected, 1e-6)
     equal(estimate_noise(LABELS, np.float32(PROBS)), expected, 1e-6)
     equal(estimate_noise(np.array(LABELS), PROBS), expected, 0)
 

@@ -3,6 +3,7 @@
 import copy
 import math
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -274,7 +275,7 @@ def script(run, epochs):
         parts = next(epochs)
         seen = torch.tensor([part is not None for part in parts])
         kept = torch.tensor([part or 0.0 for part in parts], dtype=torch.float64)
-        return {"epoch": epoch}, kept, torch.zeros_like(kept), seen
+        return {"epoch": epoch}, kept, torch.zeros_like(kept), torch.where(seen, 0, -1), seen
 
     run.training.run_epoch = run_epoch
     return run
@@ -332,7 +333,7 @@ def test_kept_frequency_of_a_training_is_the_mean_of_what_its_epochs_report():
     reported = reported[2:]
     expected = {}
     for i in range(N):
-        parts = [float(kept[i]) for kept, _, seen in reported if seen[i]]
+        parts = [float(kept[i]) for kept, _, _, seen in reported if seen[i]]
         if parts:
             expected[i] = sum(parts) / len(parts)
     assert any(weights == 0) and len(expected) < (weights > 0).sum()  # of both kinds of unseen rows there are some
@@ -489,3 +490,302 @@ def test_resuming_refuses_x_of_another_form():
     with pytest.raises(ValueError, match=r"X has examples of shape \(4, 2\), but CoTeachingClassifier was fitted on"):
         Run.resume(clf, np.stack([X, X], 2), Y, None)
     assert clf.n_features_in_ == 4
+
+
+# --- the forget rate found from the data -----------------------------------------------------------------------------
+
+JOINT = np.array([[0.3, 0.02, 0.0], [0.1, 0.2, 0.03], [0.05, 0.0, 0.3]])
+
+
+@pytest.fixture
+def cross_fit(monkeypatch):
+    """A cross-fit that always finds the same, and the list of what it was called with."""
+    calls = []
+
+    def scripted(make, data, codes, weights, **parameters):
+        calls.append({"make": make, "data": data, "codes": codes, "weights": weights} | parameters)
+        return JOINT, np.tile([0.5, 0.3, 0.2], (len(codes), 1))
+
+    monkeypatch.setattr("skcoteach.run.cross_fit", scripted)
+    return calls
+
+
+def enough(n=600, weight=1.0):
+    """As many rows, of three classes in turn, each of this weight."""
+    rng = np.random.default_rng(n)
+    y = np.arange(n) % 3
+    return (rng.normal(size=(n, 4)) + 3 * y[:, None]).astype(np.float32), y, np.full(n, weight)
+
+
+def test_estimated_rate_is_that_of_the_joint_distribution_and_the_schedule_rises_to_it(cross_fit):
+    run = start(*enough(), forget_rate="auto", num_gradual=3)
+    assert type(run.forget_rate) is float
+    assert run.forget_rate == pytest.approx(0.2)
+    assert run.forget_rates.tolist() == pytest.approx([0, 0.1, 0.2, 0.2, 0.2, 0.2])
+    fitted = run_epochs(run, 1).fitted()
+    assert fitted["forget_rate_"] == fitted["noise_rate_"] == run.forget_rate
+    assert fitted["noise_matrix_"].tolist() == (JOINT / JOINT.sum(axis=0)).tolist()
+
+
+def test_cross_fit_gets_what_the_estimator_was_given(cross_fit):
+    X, y, _ = enough()
+    weights = np.arange(600) // 3 % 3 + y  # a third of class 0 has none
+    run = start(X, y, weights, forget_rate="auto", epochs=7, lr=0.25)
+    (call,) = cross_fit
+    assert (call["epochs"], call["learning_rate"], call["seed"]) == (7, 0.25, run.seed)
+    assert call["codes"].tolist() == y.tolist()
+    assert call["weights"].tolist() == weights.tolist()
+    assert call["data"] is run.data
+
+
+def test_labels_are_counted_by_the_weights_that_they_are_learnt_with(cross_fit):
+    X, y, _ = enough(1200)
+    weights = 1.0 + np.arange(1200) % 2
+    run = start(X, y, weights, forget_rate="auto", class_weight={0: 5.0, 1: 0.0, 2: 1.0})
+    (call,) = cross_fit
+    assert call["weights"].tolist() == (weights * np.array([5.0, 0.0, 1.0])[y]).tolist()
+    assert call["data"].weights.tolist() == call["weights"].tolist()
+    assert not set(run.data.used.tolist()) & set(np.flatnonzero(y == 1).tolist())
+
+
+def test_what_is_enough_does_not_hang_on_class_weights(cross_fit):
+    assert_estimated(start_quietly(*enough(600), class_weight={0: 0.01, 1: 0.1, 2: 0.1}), True, cross_fit)
+    assert_estimated(start_quietly(*enough(400), class_weight={0: 9.0, 1: 9.0, 2: 9.0}), False, cross_fit[1:])
+
+
+def test_pairs_of_the_cross_fit_are_made_as_the_estimator_says(cross_fit):
+    def augment(x):
+        return x
+
+    X, y, weights = enough()
+    run = start(
+        X,
+        y,
+        weights,
+        forget_rate="auto",
+        module__hidden=5,
+        module2__hidden=7,
+        optimizer=torch.optim.SGD,
+        optimizer__momentum=0.5,
+        precision="float64",
+        num_iter_per_epoch=3,
+        class_floor=0.25,
+        augment=augment,
+    )
+    (call,) = cross_fit
+    half = copy.copy(run.data)
+    half.used, half.used_targets = run.data.used[::2], run.data.used_targets[::2]
+    pair, same, other = (call["make"](half, seed) for seed in (1, 1, 2))
+    assert [network[1].out_features for network in pair.networks] == [5, 7]
+    assert pair.networks[0][1].weight.dtype == torch.float64
+    assert pair.networks[0][0].mean.tolist() == pytest.approx(X[::2].mean(axis=0), rel=1e-5)  # of its half alone
+    assert [optimizer.param_groups[0]["momentum"] for optimizer in pair.optimizers] == [0.5, 0.5]
+    assert (pair.batch_size, pair.num_iter_per_epoch, pair.class_floor) == (20, 3, 0.25)
+    assert (pair.augment, pair.seed) == (augment, 1)
+    assert equal(bits(pair.networks), bits(same.networks))
+    assert not equal(bits(pair.networks), bits(other.networks))
+    assert not equal(bits(pair.networks), bits(run.training.networks))
+
+
+@pytest.mark.parametrize("module", [None, Net], ids=["default", "with batch statistics"])
+def test_training_after_the_estimate_is_that_with_the_same_number_given(module, monkeypatch):
+    """Nothing of the cross-fit is left in networks, optimizers or the random numbers."""
+    monkeypatch.setattr("skcoteach.crossfit.MINIMUM_STEPS", 4)
+    X, y, _ = enough()
+    y = np.where(np.arange(600) % 7 == 0, (y + 1) % 3, y)
+    found = run_epochs(start(X, y, forget_rate="auto", module=module), 2)
+    given = run_epochs(start(X, y, forget_rate=found.forget_rate, module=module), 2)
+    assert 0 < found.forget_rate < 0.95
+    assert equal(bits(found.training.networks), bits(given.training.networks))
+    assert without_durations(found.history) == without_durations(given.history)
+    assert found.fitted()["kept_frequency_"].tolist() == given.fitted()["kept_frequency_"].tolist()
+
+
+def test_networks_given_as_instances_start_every_pair_and_are_never_changed(monkeypatch):
+    monkeypatch.setattr("skcoteach.crossfit.MINIMUM_STEPS", 4)
+    networks = Net(4, 3), Net(4, 3)
+    before = bits(networks)
+    run = start(*enough(), forget_rate="auto", module=networks[0], module2=networks[1])
+    assert equal(bits(networks), before)
+    assert equal(bits(run.training.networks), before)
+
+
+def test_a_run_that_estimates_never_touches_the_estimator(cross_fit):
+    clf = estimator(forget_rate="auto")
+    before = dict(vars(clf))
+    run_epochs(Run.start(clf, *enough()), 1).fitted()
+    assert vars(clf) == before
+
+
+@pytest.mark.parametrize(
+    ("n", "weight", "estimated"), [(500, 1.0, True), (499, 1.0, False), (250, 2.0, True), (2000, 0.25, True)]
+)
+def test_500_examples_worth_of_weight_are_enough(n, weight, estimated, cross_fit):
+    assert_estimated(start_quietly(*enough(n, weight)), estimated, cross_fit)
+
+
+@pytest.mark.parametrize(
+    ("n_rare", "weight", "estimated"), [(50, 1.0, True), (49, 1.0, False), (25, 2.0, True), (199, 0.25, False)]
+)
+def test_50_examples_worth_of_weight_in_the_rarest_class_are_enough(n_rare, weight, estimated, cross_fit):
+    X, _, _ = enough(1000)
+    y = np.where(np.arange(1000) < n_rare, 1, np.arange(1000) % 2 * 2)
+    weights = np.where(y == 1, weight, 1.0)
+    assert_estimated(start_quietly(X, y, weights), estimated, cross_fit)
+
+
+def test_a_class_without_weight_is_not_too_small_a_class(cross_fit):
+    X, y, _ = enough(800)
+    assert_estimated(start_quietly(X, y, (y != 2).astype(float)), True, cross_fit)
+    assert_estimated(start_quietly(X, y, None, class_weight={2: 0.0, 1: 1.0, 0: 0.01}), True, cross_fit[1:])
+
+
+def start_quietly(*data, **parameters):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        run = start(*data, forget_rate="auto", **parameters)
+    run.told = [str(warning.message) for warning in told]
+    return run
+
+
+def assert_estimated(run, estimated, calls):
+    assert len(calls) == estimated
+    fitted = run_epochs(run, 1).fitted()
+    if estimated:
+        assert not run.told
+        assert fitted["forget_rate_"] == pytest.approx(0.2)
+        assert {"noise_rate_", "noise_matrix_"} <= fitted.keys()
+    else:
+        (words,) = run.told
+        assert 'forget_rate="auto": too few data to estimate the noise rate' in words
+        assert fitted["forget_rate_"] == 0.2
+        assert not {"noise_rate_", "noise_matrix_"} & fitted.keys()
+
+
+def test_message_of_too_few_data_counts_by_weight(cross_fit):
+    y = np.repeat([0, 1, 2], [100, 80, 4])
+    X = np.zeros((184, 4), dtype=np.float32)
+    (words,) = start_quietly(X, y, np.where(y == 2, 2.5, 0.5)).told
+    assert "(total sample_weight 100, 10 in the rarest class; 500 and 50 are needed, where" in words
+
+
+def test_schedules_that_cannot_be_are_refused_before_the_estimate(cross_fit):
+    with pytest.raises(ValueError, match=r"num_gradual \(7\) is greater than epochs \(6\)"):
+        start(*enough(), forget_rate="auto", num_gradual=7)
+    assert not cross_fit
+
+
+def test_a_module_that_gives_a_network_again_is_refused():
+    networks = [Net(4, 3) for _ in range(4)]
+    supply = iter(networks + networks)
+    with pytest.raises(
+        ValueError, match="module gave a network that it had given before.*make a new one at every call"
+    ):
+        start(*enough(), forget_rate="auto", module=lambda: next(supply))
+
+
+def test_no_noise_is_estimated_where_the_forget_rate_is_given(cross_fit):
+    fitted = run_epochs(start(*enough(), forget_rate=0.0), 1).fitted()
+    assert not cross_fit
+    assert not {"noise_rate_", "noise_matrix_"} & fitted.keys()
+
+
+# --- label quality and label issues ----------------------------------------------------------------------------------
+
+
+def script_losses(run, epochs, predicted=None):
+    """Replace the training by epochs in which each row had the given loss, or (None) was not seen.
+
+    Unless they are given, the predictions of an epoch are other classes than the given ones.
+    """
+    if predicted is None:
+        predicted = [(run.codes + 1) % len(run.classes)] * len(epochs)
+    epochs = iter(zip(epochs, predicted, strict=True))
+
+    def run_epoch(data, epoch, learning_rate, forget_rate):
+        losses, classes = next(epochs)
+        seen = torch.tensor([loss is not None for loss in losses])
+        losses = torch.tensor([loss or 0.0 for loss in losses], dtype=torch.float64)
+        classes = torch.where(seen, torch.as_tensor(classes), -1)
+        return {"epoch": epoch}, torch.zeros_like(losses), losses, classes, seen
+
+    run.training.run_epoch = run_epoch
+    return run
+
+
+def labels_of(run):
+    return run.fitted()["_state"].labels
+
+
+def probabilities_now(run, n):
+    inputs = run.data.rows[torch.arange(n)]
+    with torch.no_grad():
+        return sum(network(inputs).double().softmax(1).numpy() for network in run.fitted()["modules_"]) / 2
+
+
+def test_label_quality_is_the_geometric_mean_probability_from_the_end_of_the_warm_up():
+    losses = [[9, 9, 9, 9], [1, None, 0, 0.5], [2, 4, 0, None], [3, 0, 0, None]]
+    run = script_losses(start(X[:4], [0, 0, 1, 1], epochs=4, num_gradual=2), losses)
+    quality = run_epochs(run, 4).fitted()["label_quality_"]
+    assert quality.tolist() == pytest.approx([math.exp(-2), math.exp(-2), 1, math.exp(-0.5)])
+    assert quality.dtype == np.float64
+
+
+def test_label_quality_of_an_example_never_seen_after_the_warm_up_is_what_the_networks_say_at_the_end():
+    losses = [[9] * 6, [1.0, 3.0, None, None, 0.25, 0.75]]
+    run = run_epochs(script_losses(start(X[:6], [0, 0, 0, 1, 1, 1], epochs=2, num_gradual=2), losses), 2)
+    labels, now = labels_of(run), probabilities_now(run, 6)
+    assert labels.quality[[2, 3]].tolist() == pytest.approx([now[2, 0], now[3, 1]], rel=1e-6)
+    assert labels.predicted[[2, 3]].tolist() == now[[2, 3]].argmax(axis=1).tolist()
+    assert labels.quality[[0, 5]].tolist() == pytest.approx([math.exp(-1), math.exp(-0.75)])
+    assert labels.predicted[[0, 1, 4, 5]].tolist() == [1, 1, 0, 0]
+
+
+def test_label_quality_is_averaged_with_the_probability_of_those_who_have_not_seen_the_label(cross_fit):
+    X, y, weights = enough()
+    run = start(X, y, weights, forget_rate="auto", epochs=2, num_gradual=1)
+    losses = np.random.default_rng(0).exponential(size=(2, 600))
+    fitted = run_epochs(script_losses(run, losses.tolist()), 2).fitted()
+    expected = (np.exp(-losses.mean(axis=0)) + np.array([0.5, 0.3, 0.2])[y]) / 2
+    np.testing.assert_allclose(fitted["label_quality_"], expected)
+    labels = fitted["_state"].labels
+    np.testing.assert_array_equal(labels.quality, fitted["label_quality_"])
+    np.testing.assert_array_equal(labels.given, y)
+    assert labels.is_issue.sum() == 120  # the rate of 0.2
+    assert labels.quality[labels.is_issue].max() < labels.quality[~labels.is_issue].min()
+
+
+def test_predicted_label_is_that_of_the_last_epoch_in_which_the_example_was_seen():
+    losses = [[1, 1, 1, 1], [1, None, 1, 1], [1, None, None, 1]]
+    predicted = [[0, 1, 2, 1], [1, 0, 1, 2], [2, 0, 0, 0]]
+    run = script_losses(start(X[:4], [0, 1, 2, 0], epochs=3, num_gradual=1), losses, predicted)
+    assert labels_of(run_epochs(run, 3)).predicted.tolist() == [2, 1, 1, 0]
+
+
+def test_of_low_qualities_that_were_learnt_those_who_have_not_seen_them_decide(cross_fit):
+    """The 120 with large losses are a fifth; half of them are predicted as given, by heart; class 0 by the others, too."""
+    X, y, weights = enough()
+    bad, by_heart = np.arange(600) < 120, np.arange(600) < 60
+    losses, predicted = np.where(bad, 10.0, 0.0).tolist(), np.where(by_heart | ~bad, y, (y + 1) % 3)
+    run = start(X, y, weights, forget_rate="auto", epochs=1, num_gradual=1)
+    labels = labels_of(run_epochs(script_losses(run, [losses], [predicted]), 1))
+    assert labels.predicted.tolist() == np.where(by_heart, 0, predicted).tolist()
+    assert labels.is_issue.tolist() == (bad & ~(by_heart & (y == 0))).tolist()
+
+
+def test_no_label_that_is_predicted_is_an_issue():
+    losses = [np.arange(20)[::-1].tolist()]  # the first rows are the worst
+    y = np.arange(20) % 2
+    predicted = np.where(np.arange(20) < 4, y, 1 - y)
+    run = script_losses(start(*enough(20)[:1], y, forget_rate=0.5, epochs=1, num_gradual=0), losses, [predicted])
+    assert np.flatnonzero(labels_of(run_epochs(run, 1)).is_issue).tolist() == [*range(4, 10)]
+
+
+@pytest.mark.parametrize("class_weight", [None, {0: 3.0, 1: 3.0, 2: 3.0}])
+def test_issues_are_counted_by_weight(class_weight):
+    X, y, _ = enough(100)
+    weights = np.where(np.arange(100) < 50, 3.0, 1.0)
+    losses = [np.arange(100)[::-1].tolist()] * 2  # the first rows are the worst
+    run = start(X, y, weights, forget_rate=0.3, epochs=2, class_weight=class_weight)
+    is_issue = labels_of(run_epochs(script_losses(run, losses), 2)).is_issue
+    assert np.flatnonzero(is_issue).tolist() == [*range(20)]  # 60 of 200

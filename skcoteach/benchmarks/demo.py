@@ -51,7 +51,7 @@ def run(options) -> None:
         f"Handwritten digits: {len(X_train)} images to train on, {wrong.mean():.1%} of them with the label of the next "
         f"digit; {len(X_test)} test images with true labels."
     )
-    rows, curves = [], {}
+    rows, curves, fitted = [], {}, {}
     plain = CoTeachingClassifier(forget_rate=0.0, epochs=options.epochs, random_state=0)
     for name, estimator in {
         "plain networks": plain,
@@ -61,6 +61,7 @@ def run(options) -> None:
         start = time.perf_counter()
         estimator.set_callbacks(monitor).fit(X_train, given)
         seconds = time.perf_counter() - start
+        fitted[name] = estimator
         curves[name] = monitor.curve
         kept = estimator.kept_frequency_
         rows.append(
@@ -74,10 +75,12 @@ def run(options) -> None:
         )
     header = ["", "test accuracy", "wrong labels among all", "wrong labels among the kept", "seconds"]
     show("\n" + table(header, rows) + "\n")
-    named = estimator.get_label_issues()["is_label_issue"].to_numpy()
+    taught = fitted["co-teaching"]
+    named = taught.get_label_issues()["is_label_issue"].to_numpy()
     show(
-        f"Estimated without the true labels: {estimator.noise_rate_:.1%} are wrong. Of the {named.sum()} labels that "
-        f"get_label_issues() names, {wrong[named].mean():.1%} are; they are {named[wrong].mean():.1%} of the wrong ones."
+        f"Estimated without the true labels: {taught.noise_rate_:.1%} are wrong. Of the {named.sum()} labels that "
+        f"get_label_issues() names, {wrong[named].mean():.1%} are; these are {named[wrong].mean():.1%} of the wrong "
+        "labels."
     )
     draw(curves, options.picture)
     show(f"Picture of both learning curves: {options.picture}")

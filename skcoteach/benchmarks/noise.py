@@ -92,9 +92,9 @@ def measure(dataset: str, cell: str, seed: int, epochs: int, with_cv: bool, fold
 
 
 def _seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     function()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def run(options) -> None:
