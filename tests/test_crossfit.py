@@ -271,7 +271,7 @@ class Learner(nn.Module):
         return self.linear(x)
 
 
-def learning(data, epochs=5, seed=0, learning_rate=0.05, **parameters):
+def learning(data, epochs=5, seed=0, **parameters):
     """The networks of both halves, the joint distribution and the probabilities."""
     made = []
 
@@ -292,7 +292,7 @@ def learning(data, epochs=5, seed=0, learning_rate=0.05, **parameters):
             keepers=torch.full((len(data.rows),), 2, device="cpu"),
         )
 
-    return made, *run(make, data, epochs, learning_rate, seed)
+    return made, *run(make, data, epochs, 0.05, seed)
 
 
 def test_no_network_is_asked_about_a_row_that_it_has_trained_on():
@@ -355,9 +355,14 @@ def test_a_default_device_of_torch_is_no_obstacle():
 
 
 def test_a_divergence_is_told_to_have_been_in_the_estimate():
-    X, codes = blobs()
-    with pytest.raises(DivergedError, match=r'^Before the training proper, for forget_rate="auto": The loss of the'):
-        learning(training_data(codes, X=X), learning_rate=1e30)
+    class Diverging(Pair):
+        def run_epoch(self, *arguments):
+            raise DivergedError("The loss became NaN.")
+
+    with pytest.raises(
+        DivergedError, match=r'^Before the training proper, for forget_rate="auto": The loss became NaN'
+    ):
+        run(lambda half, seed: Diverging(half, seed, [disagreeing(CODES, 0.2)]), training_data(CODES))
 
 
 def test_two_rows_are_enough_not_to_fail():

@@ -675,9 +675,10 @@ def test_schedules_that_cannot_be_are_refused_before_the_estimate(cross_fit):
     assert not cross_fit
 
 
-def test_a_module_that_gives_a_network_again_is_refused():
-    networks = [Net(4, 3) for _ in range(4)]
-    supply = iter(networks + networks)
+@pytest.mark.parametrize("given", [[0, 1, 0, 2], [0, 1, 2, 1], [0, 1, 2, 3, 3, 4], [0, 1, 2, 3, 4, 2]])
+def test_a_module_that_gives_a_network_again_is_refused(given):
+    networks = [Net(4, 3) for _ in range(5)]
+    supply = iter([networks[number] for number in given])
     with pytest.raises(
         ValueError, match="module gave a network that it had given before.*make a new one at every call"
     ):
@@ -763,7 +764,7 @@ def test_predicted_label_is_that_of_the_last_epoch_in_which_the_example_was_seen
 
 
 def test_of_low_qualities_that_were_learnt_those_who_have_not_seen_them_decide(cross_fit):
-    """The 120 with large losses are a fifth; half of them are predicted as given, by heart; class 0 by the others, too."""
+    """Of the fifth with large losses half are predicted as given, by heart; those of class 0 by the others, too."""
     X, y, weights = enough()
     bad, by_heart = np.arange(600) < 120, np.arange(600) < 60
     losses, predicted = np.where(bad, 10.0, 0.0).tolist(), np.where(by_heart | ~bad, y, (y + 1) % 3)

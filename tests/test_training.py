@@ -163,7 +163,7 @@ def test_epochs_are_those_of_a_plain_loop(class_floor, weights):
     plain_optimizers = [torch.optim.Adam(network.parameters()) for network in plain]
     inputs = watched(co_teaching.networks)
     for epoch, (learning_rate, forget_rate) in enumerate(PLAN):
-        record, kept, losses, seen = co_teaching.run_epoch(data, epoch, learning_rate, forget_rate)
+        record, kept, losses, predicted, seen = co_teaching.run_epoch(data, epoch, learning_rate, forget_rate)
         rows = rows_of(inputs[0], data)
         expected, expected_kept, expected_losses = plain_epoch(
             plain, plain_optimizers, data, rows, learning_rate, forget_rate, class_floor
@@ -215,12 +215,24 @@ def test_losses_are_the_mean_of_both_networks_losses_before_the_step(weights, dt
     X = data.rows[torch.arange(N)]
     with torch.no_grad():
         of_each = [network(X).log_softmax(1).gather(1, data.targets[:, None])[:, 0] for network in co_teaching.networks]
-    _, kept, losses, seen = co_teaching.run_epoch(data, 0, 0.5, 0.5)
+    _, kept, losses, predicted, seen = co_teaching.run_epoch(data, 0, 0.5, 0.5)
     assert (losses.shape, losses.dtype) == ((N,), dtype)
     assert not losses.requires_grad
     assert torch.equal(seen, data.weights > 0)
     assert (kept[seen] == 0).any()
     torch.testing.assert_close(losses, torch.where(seen, -(of_each[0] + of_each[1]) / 2, 0), rtol=1e-5, atol=1e-6)
+
+
+def test_the_predicted_class_has_the_highest_geometric_mean_of_both_probabilities_before_the_step():
+    data = make_data()
+    co_teaching = make_training(batch_size=N)
+    X = data.rows[torch.arange(N)]
+    with torch.no_grad():
+        of_each = [network(X).softmax(1) for network in co_teaching.networks]
+    _, _, _, predicted, _ = co_teaching.run_epoch(data, 0, 0.5, 0.5)
+    assert predicted.dtype == torch.int64
+    assert torch.equal(predicted, (of_each[0] * of_each[1]).sqrt().argmax(1))
+    assert len(predicted.unique()) > 1
 
 
 # --- what both networks see ------------------------------------------------------------------------------------------
@@ -231,7 +243,7 @@ def test_both_networks_see_the_same_batches_and_every_row_with_weight_once(weigh
     data = make_data(n=96, weights=None if weights is None else uneven_weights(96))
     co_teaching = make_training(batch_size=16, n=96)
     first, second = watched(co_teaching.networks)
-    _, _, _, seen = co_teaching.run_epoch(data, 0, 0.01, 0.2)
+    _, _, _, _, seen = co_teaching.run_epoch(data, 0, 0.01, 0.2)
     assert equal(first, second)
     rows = sum(rows_of(first, data), [])
     assert len(set(rows)) == len(rows)
@@ -244,12 +256,13 @@ def test_both_networks_see_the_same_batches_and_every_row_with_weight_once(weigh
 def test_rows_that_were_not_seen_have_nothing_kept_and_no_loss():
     co_teaching = make_training(batch_size=20, num_iter_per_epoch=2)
     first, _ = watched(co_teaching.networks)
-    _, kept, losses, seen = co_teaching.run_epoch(make_data(), 0, 0.01, 0.0)
+    _, kept, losses, predicted, seen = co_teaching.run_epoch(make_data(), 0, 0.01, 0.0)
     assert [len(batch) for batch in first] == [20, 20]
     assert seen.sum() == 40
     assert kept[seen].tolist() == pytest.approx([1.0] * 40)  # with a forget rate of zero all is kept
     assert (kept[~seen] == 0).all()
     assert (losses[seen] > 0).all() and (losses[~seen] == 0).all()
+    assert (predicted[seen] >= 0).all() and (predicted[~seen] == -1).all()
 
 
 def test_rows_of_weight_zero_are_as_absent():
@@ -266,11 +279,12 @@ def test_rows_of_weight_zero_are_as_absent():
         N_CLASSES,
     )
     with_them, without = make_training(), make_training(n=len(present))
-    _, kept, losses, seen = with_them.run_epoch(data, 0, 0.01, 0.3)
-    _, kept_alone, losses_alone, seen_alone = without.run_epoch(alone, 0, 0.01, 0.3)
+    _, kept, losses, predicted, seen = with_them.run_epoch(data, 0, 0.01, 0.3)
+    _, kept_alone, losses_alone, predicted_alone, seen_alone = without.run_epoch(alone, 0, 0.01, 0.3)
     assert equal(bits(with_them.networks), bits(without.networks))
     assert torch.equal(kept[present], kept_alone)
     assert torch.equal(losses[present], losses_alone)
+    assert torch.equal(predicted[present], predicted_alone)
     assert torch.equal(seen[present], seen_alone)
     assert not seen[weights == 0].any()
 
@@ -313,7 +327,7 @@ def test_every_batch_gets_its_share_of_what_was_kept_and_of_each_class():
 
 def test_keepers_count_the_networks_that_kept_a_row():
     co_teaching = make_training(num_iter_per_epoch=1, keepers=torch.ones(N, dtype=torch.int64))
-    _, kept, _, seen = co_teaching.run_epoch(make_data(), 0, 0.01, 0.3)
+    _, kept, _, _, seen = co_teaching.run_epoch(make_data(), 0, 0.01, 0.3)
     assert (co_teaching.keepers[~seen] == 1).all()  # what is known of the others stays
     assert co_teaching.keepers[seen].tolist() == (2 * kept[seen]).round().long().tolist()
     assert {0, 2} <= set(co_teaching.keepers[seen].tolist())
@@ -437,9 +451,9 @@ def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, monke
     asked = []
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: asked.append(tensor.shape) or torch.ones(tensor.shape))
     co_teaching = make_training(networks, optimizer, class_floor=class_floor, augment=lambda x: x.flip(1))
-    _, kept, losses, seen = co_teaching.run_epoch(data, 0, 0.01, 0.3)
+    _, kept, losses, predicted, seen = co_teaching.run_epoch(data, 0, 0.01, 0.3)
     assert len(asked) == 1
-    assert (kept.device, losses.device, seen.device) == (meta, meta, meta)
+    assert {each.device for each in (kept, losses, predicted, seen)} == {meta}
 
 
 @pytest.mark.parametrize("question", [bool, float, int, torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.nonzero])
@@ -453,7 +467,9 @@ def test_the_meta_device_cannot_be_asked(question):
 
 
 def test_the_record_is_one_entry_of_the_history():
-    record, kept, losses, seen = make_training().run_epoch(make_data(), 4, np.float64(0.01), np.float64(0.25))
+    record, kept, losses, predicted, seen = make_training().run_epoch(
+        make_data(), 4, np.float64(0.01), np.float64(0.25)
+    )
     assert list(record) == ["epoch", "lr", "forget_rate", "loss", "accuracy", "agreement", "duration"]
     assert (record["epoch"], record["lr"], record["forget_rate"]) == (4, 0.01, 0.25)
     assert type(record["lr"]) is type(record["forget_rate"]) is type(record["agreement"]) is float
