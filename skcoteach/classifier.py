@@ -411,11 +411,12 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             :meth:`cleanlab.classification.CleanLearning.get_label_issues`:
 
             - ``is_label_issue`` (bool): whether the label is taken to be wrong: the labels of lowest quality, as many
-              as ``forget_rate_`` says, but for those that are predicted.
+              as ``forget_rate_`` says, but for those that are predicted. Never of an example of weight 0.
             - ``label_quality`` (float64): as ``label_quality_``.
-            - ``given_label`` and ``predicted_label``: of the dtype of ``classes_``, or int64 where the classes are the
-              integers 0 ... K - 1. The prediction is that of the networks when they last saw the example; where its
-              quality is low, but they have learnt the given label, that of the networks that have not seen it.
+            - ``given_label`` and ``predicted_label``: of the dtype of ``classes_``, or int16 where the classes are the
+              integers 0 ... K - 1 (int32 where these are very many), as in cleanlab. The prediction is that of the
+              networks when they last saw the example; where its quality is low, but they have learnt the given label,
+              that of the networks that have not seen it.
 
         Raises
         ------
@@ -445,7 +446,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             )
         classes = self._state.classes
         if classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
-            classes = np.arange(len(classes))
+            classes = classes.astype(
+                np.int16 if len(classes) < np.iinfo(np.int16).max else np.int32
+            )  # as cleanlab does
         return DataFrame(
             {
                 "is_label_issue": labels.is_issue,

@@ -150,7 +150,7 @@ class Run:
             learning_rate=self.estimator.lr,
             seed=self.seed,
         )
-        self.unseen_quality = probabilities[np.arange(len(probabilities)), self.codes]
+        self.unseen_quality = np.nan_to_num(probabilities[np.arange(len(probabilities)), self.codes])
         self.unseen_predicted = probabilities.argmax(axis=1)
 
     @classmethod
@@ -306,11 +306,11 @@ class Run:
         if len(rows):  # what the networks say now
             with random_state(self.data.targets.device, self.seed, self.epoch, 1):
                 now = predict(networks, self.data.rows, mean_probabilities, torch.from_numpy(rows)).cpu().numpy()
-            quality[rows] = now[np.arange(len(rows)), self.codes[rows]]
+            quality[rows] = np.nan_to_num(now[np.arange(len(rows)), self.codes[rows]])  # rows of no weight may overflow
             predicted[rows] = now.argmax(axis=1)
         if self.joint is not None:
             quality = (quality + self.unseen_quality) / 2
-        is_issue = find_issues(quality, self.host_weights, self.forget_rate)
+        is_issue = find_issues(quality, self.host_weights, self.forget_rate) & (self.host_weights > 0)
         if self.joint is not None:
             learnt = is_issue & (predicted == self.codes)
             predicted[learnt] = self.unseen_predicted[learnt]
