@@ -40,7 +40,7 @@ FIRST_NOISE_SEED = 8000
 
 def add_arguments(parser) -> None:
     """Options of the command."""
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="default: all")
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="all")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS), help="kinds of noise (all)")
     parser.add_argument("--seeds", type=int, default=8, help="number of splits, noise draws and networks (8)")
     parser.add_argument("--cv-seeds", type=int, default=3, help="on how many of them CleanLearning runs, too (3)")
