@@ -36,6 +36,7 @@ lint: $(venv)
 	@$(run) ruff format --check --line-length 120 .
 	@$(run) mypy skcoteach
 
+notebooks: export OMP_NUM_THREADS = 1
 notebooks: $(venv)
 	@$(run) pytest --nbmake --nbmake-kernel=python3 $(PYTEST_ARGS) notebooks
 
