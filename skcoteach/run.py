@@ -300,7 +300,7 @@ class Run:
         return attributes
 
     def _labels(self, networks: tuple) -> Labels:
-        predicted = self._predicted.cpu().numpy()
+        predicted = self._predicted.cpu().numpy().copy()
         quality = np.exp(-self._mean_of_seen(self._loss_sum))
         rows = np.flatnonzero((self._seen_count == 0).cpu().numpy())
         if len(rows):  # what the networks say now

@@ -790,3 +790,11 @@ def test_issues_are_counted_by_weight(class_weight):
     run = start(X, y, weights, forget_rate=0.3, epochs=2, class_weight=class_weight)
     is_issue = labels_of(run_epochs(script_losses(run, losses), 2)).is_issue
     assert np.flatnonzero(is_issue).tolist() == [*range(20)]  # 60 of 200
+
+
+def test_telling_of_the_labels_changes_nothing_that_later_epochs_go_on_from():
+    run = run_epochs(start(num_iter_per_epoch=1, batch_size=4), 1)
+    before = run._predicted.clone()
+    run.fitted()
+    assert (before == -1).any()  # of examples that were in no batch
+    assert torch.equal(run._predicted, before)
