@@ -80,8 +80,11 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         predict the other half; :func:`~skcoteach.noise.estimate_noise` compares this with the given labels. It takes
         about a fifth of the time of the fit; more for small data, as each pair takes at least 100 steps, and where the
         estimate is still falling. What networks have not learnt by then, and classes that overlap, is taken for noise:
-        where training is slow, scale the inputs, raise ``lr`` or give a number. With less than 500 examples' weight in
-        all, or less than 50 of a class, nothing is estimated: there is a warning, and 0.2 is used.
+        where training is slow, scale the inputs, raise ``lr`` or give a number. The same comparison tells by how much
+        networks are surer than they are right. Networks that end in a linear layer (those made where ``module`` is
+        None, any ``nn.Sequential`` with one at its end) have its weights divided by this when the training is over:
+        their probabilities are calibrated, though still somewhat sure of themselves. With less than 500 examples'
+        weight in all, or less than 50 of a class, nothing is estimated: there is a warning, and 0.2 is used.
     num_gradual : int, default=None
         Epochs of warm-up in which the forget rate rises linearly from 0. None: 10, or ``epochs`` if that is less.
     exponent : float, default=1.0

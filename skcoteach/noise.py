@@ -7,6 +7,8 @@ estimator gets them for its own training data is in ``crossfit``.
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 from sklearn.utils import check_array
 
 from skcoteach._sklearn import check_sample_weight
@@ -17,6 +19,9 @@ CONFIDENT_SHARE = 0.5
 
 #: Of each given class at least this share is taken to be right, so that something is left to learn from.
 MINIMUM_RIGHT_SHARE = 0.05
+
+#: Logits are never divided by more.
+MAXIMUM_TEMPERATURE = 20.0
 
 
 class NoiseEstimate(NamedTuple):
@@ -185,3 +190,25 @@ def find_issues(quality: np.ndarray, weights: np.ndarray, rate: float) -> np.nda
     up_to = np.append(0, np.add.reduceat(weights[order], first).cumsum())
     n_levels = np.abs(up_to - rate * up_to[-1]).argmin()
     return quality <= levels[n_levels - 1] if n_levels else np.zeros(len(quality), dtype=bool)
+
+
+def temperature_of(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray, joint: np.ndarray) -> float:
+    """By how much the logits behind out-of-sample probabilities are to be divided so that these are as sure as right.
+
+    The temperature, at least 1, with which the given labels are most likely, where the noise is that of ``joint``.
+
+    References
+    ----------
+    Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2 (arXiv:1706.04599): the temperature.
+    Patrini et al., CVPR 2017, section 4.2 (arXiv:1609.03683): the likelihood of noisy labels ("forward correction").
+    """
+    logits = np.log(pred_probs.clip(np.finfo(np.float32).tiny))
+    given_by_true = matrix_of(joint)[codes]  # (n_samples, n_classes): P(this given label | true class)
+
+    def loss(log_temperature: float) -> float:
+        tempered = softmax(logits / np.exp(log_temperature), axis=1)
+        likelihoods = (tempered * given_by_true).sum(axis=1)
+        return -weights @ np.log(likelihoods.clip(np.finfo(np.float32).tiny))
+
+    found = minimize_scalar(loss, bounds=(0, np.log(MAXIMUM_TEMPERATURE)), method="bounded")
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0

@@ -20,7 +20,8 @@ from torch.optim import Optimizer
 
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach.crossfit import cross_fit
-from skcoteach.noise import find_issues, matrix_of, rate_of
+from skcoteach.networks import logit_layers
+from skcoteach.noise import find_issues, matrix_of, rate_of, temperature_of
 from skcoteach.peers import check_networks, check_takes, make_networks, raised_by_torch, reads_indices
 from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
 from skcoteach.training import CoTeaching, TrainingData, mean_probabilities, predict, random_state, standardize
@@ -49,6 +50,7 @@ class FitState:
     optimizer: Callable
     optimizer_states: list[dict]
     keepers: np.ndarray
+    temperature: float
     labels: "Labels | None"
 
 
@@ -75,6 +77,7 @@ class Run:
         self.sample_weights = check_weights(sample_weight, None, self.classes, self.codes)
         self.host_weights = check_weights(sample_weight, estimator.class_weight, self.classes, self.codes)
         self.joint: np.ndarray | None = None
+        self.temperature = 1.0
 
     @classmethod
     def start(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
@@ -152,6 +155,8 @@ class Run:
         )
         self.unseen_quality = np.nan_to_num(probabilities[np.arange(len(probabilities)), self.codes])
         self.unseen_predicted = probabilities.argmax(axis=1)
+        if np.isfinite(probabilities[used]).all():
+            self.temperature = temperature_of(self.codes[used], probabilities[used], weights[used], self.joint)
 
     @classmethod
     def resume(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
@@ -162,6 +167,8 @@ class Run:
         run = cls(estimator, X, y, sample_weight, state.classes, state.seed, reset=False)
         check_form(run.rows, state, type(estimator).__name__)
         networks = copy.deepcopy(estimator.modules_)
+        run.temperature = state.temperature
+        _divide_logits(networks, 1 / run.temperature)
         parameter = next(networks[0].parameters())
         run._place(parameter.device, parameter.dtype, indices=state.indices)
         optimizers = _make_optimizers(estimator, networks)
@@ -269,6 +276,7 @@ class Run:
         for network in networks:
             network.eval()
         labels = self._labels(networks) if per_example else None
+        _divide_logits(networks, self.temperature)
         attributes: dict[str, Any] = {
             "classes_": self.classes if self.classes.dtype.kind in "OUS" else to_namespace_of(self.classes, self.X),
             "n_features_in_": self.estimator.n_features_in_,
@@ -286,6 +294,7 @@ class Run:
                 self.estimator.optimizer,
                 states,
                 self.training.keepers.numpy().astype(np.uint8),
+                self.temperature,
                 labels,
             ),
         }
@@ -325,6 +334,15 @@ class Run:
         seen_by_class = np.bincount(self.codes[seen], minlength=len(self.classes))
         class_means = np.where(seen_by_class > 0, by_class / np.maximum(seen_by_class, 1), means[seen].mean())
         return np.where(seen, means, class_means[self.codes]).astype(np.float64)
+
+
+@torch.no_grad()
+def _divide_logits(networks: Sequence[nn.Module], temperature: float) -> None:
+    """Let networks that end in a linear layer be less sure."""
+    if temperature != 1:
+        for layer in logit_layers(networks):
+            for parameter in layer.parameters():
+                parameter.div_(temperature)
 
 
 def _schedules(estimator, forget_rate: float) -> tuple[np.ndarray, list[float], int]:

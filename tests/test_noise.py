@@ -18,7 +18,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 
 from skcoteach.benchmarks.common import noisy_labels, transition_matrix
-from skcoteach.noise import estimate_joint, estimate_noise, find_issues
+from skcoteach.noise import MAXIMUM_TEMPERATURE, estimate_joint, estimate_noise, find_issues, temperature_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -416,3 +416,46 @@ def test_equal_qualities_are_issues_together_or_not_at_all(rate, n_issues):
 
 def test_no_label_is_an_issue_at_rate_zero_even_if_the_lowest_have_no_weight():
     assert not find_issues(np.array([0.0, 0.0, 0.5]), np.array([0.0, 0.0, 1.0]), 0.0).any()
+
+
+# --- how sure is too sure ---------------------------------------------------------------------------------------------
+
+
+def overconfident(temperature, noise_matrix, n=20000, seed=0):
+    """Labels drawn from probabilities and made noisy, and these probabilities made too sure by ``temperature``."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=2, size=(n, 3))
+    true = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    return noisy_labels(true, noise_matrix, seed), true, np.exp(logits * temperature) / np.exp(
+        logits * temperature
+    ).sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("kind, rate", [("pair", 0.0), ("pair", 0.3), ("symmetric", 0.4)])
+@pytest.mark.parametrize("temperature", [1.5, 4.0])
+def test_temperature_undoes_overconfidence_whatever_the_noise(temperature, kind, rate):
+    matrix = transition_matrix(kind, rate, 3)
+    given_labels, true, pred_probs = overconfident(temperature, matrix)
+    joint = matrix * np.bincount(true) / len(true)
+    found = temperature_of(given_labels, pred_probs, np.ones(len(true)), joint)
+    assert found == pytest.approx(temperature, rel=0.05)
+
+
+def test_probabilities_that_are_not_too_sure_are_left_alone():
+    given_labels, true, pred_probs = overconfident(0.7, np.eye(3))
+    assert temperature_of(given_labels, pred_probs, np.ones(len(true)), np.eye(3) / 3) == 1
+
+
+def test_temperature_is_bounded_where_probabilities_say_nothing():
+    rng = np.random.default_rng(0)
+    pred_probs = np.eye(3)[rng.integers(3, size=900)]  # sure, and independent of the labels
+    found = temperature_of(rng.integers(3, size=900), pred_probs, np.ones(900), np.eye(3) / 3)
+    assert found == pytest.approx(MAXIMUM_TEMPERATURE, rel=0.01)
+
+
+def test_temperature_counts_weights_as_repetition():
+    given_labels, true, pred_probs = overconfident(2.0, np.eye(3), n=400)
+    weights = np.random.default_rng(1).integers(0, 3, size=400)
+    repeated = np.repeat(np.arange(400), weights)
+    expected = temperature_of(given_labels[repeated], pred_probs[repeated], np.ones(len(repeated)), np.eye(3) / 3)
+    assert temperature_of(given_labels, pred_probs, weights.astype(float), np.eye(3) / 3) == pytest.approx(expected)

@@ -527,6 +527,51 @@ def test_estimated_rate_is_that_of_the_joint_distribution_and_the_schedule_rises
     assert fitted["noise_matrix_"].tolist() == (JOINT / JOINT.sum(axis=0)).tolist()
 
 
+@pytest.fixture
+def too_sure(monkeypatch, cross_fit):
+    """A cross-fit whose networks turn out four times as sure as they are right."""
+    monkeypatch.setattr("skcoteach.run.temperature_of", lambda *_: 4.0)
+
+
+def test_logits_are_divided_by_the_temperature_when_the_training_is_over(too_sure):
+    run = run_epochs(start(*enough(), forget_rate="auto"), 2)
+    x = torch.from_numpy(enough()[0][:5])
+    in_training = [network(x).detach() for network in run.training.networks]
+    for fitted in (run.fitted(copy_networks=True), run.fitted()):
+        for network, logits in zip(fitted["modules_"], in_training, strict=True):
+            assert torch.allclose(network(x), logits / 4)
+
+
+def test_copies_for_callbacks_do_not_change_what_is_trained(too_sure):
+    once, watched = (start(*enough(), forget_rate="auto") for _ in range(2))
+    for _ in range(2):
+        run_epochs(once, 1)
+        run_epochs(watched, 1).fitted(copy_networks=True)
+    for a, b in zip(once.training.networks, watched.training.networks, strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_a_resumed_run_trains_on_with_the_logits_of_the_training(too_sure):
+    clf = estimator(forget_rate="auto")
+    run = run_epochs(start(*enough(), forget_rate="auto"), 2)
+    trained = copy.deepcopy([network.state_dict() for network in run.training.networks])
+    fit_partially(clf, run)
+    resumed = Run.resume(clf.set_params(forget_rate=0.1), *enough())
+    for network, state in zip(resumed.training.networks, trained, strict=True):
+        for name, value in network.state_dict().items():
+            assert torch.allclose(value, state[name])
+    before = [network(torch.zeros(1, 4)) for network in resumed.training.networks]
+    after = [network(torch.zeros(1, 4)) for network in resumed.fitted(per_example=False)["modules_"]]
+    assert all(torch.allclose(a / 4, b) for a, b in zip(before, after, strict=True))
+
+
+def test_logits_are_those_of_the_training_where_the_forget_rate_is_given(too_sure):
+    run = run_epochs(start(*enough(), forget_rate=0.1), 1)
+    trained = copy.deepcopy([network.state_dict() for network in run.training.networks])
+    for network, state in zip(run.fitted()["modules_"], trained, strict=True):
+        assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
 def test_cross_fit_gets_what_the_estimator_was_given(cross_fit):
     X, y, _ = enough()
     weights = np.arange(600) // 3 % 3 + y  # a third of class 0 has none
