@@ -1,7 +1,8 @@
 """From data of every kind to mini-batches on a device.
 
 :class:`Rows` gives any rows of a validated X as one tensor of the training's precision, converting no more than was
-asked for; :func:`batches` cuts an order of rows into mini-batches. What is valid input is decided in ``validation``.
+asked for; :func:`in_batches` says which rows of an order make up mini-batches. What is valid input is decided in
+``validation``.
 """
 
 import warnings
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 #: A last mini-batch of fewer rows is skipped unless it is the only one: its gradient would be mostly noise.
 MINIMUM_BATCH_SIZE = 16
@@ -76,25 +77,72 @@ class Rows:
     def __len__(self) -> int:
         return self.X.shape[0] if sparse.issparse(self.X) else len(self.X)
 
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        """The rows with these numbers, (n_rows,) int64 on the CPU, as a tensor of shape (n_rows, ...) on the device."""
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """The rows with these numbers, (n_rows,) int64 on the CPU, as a tensor of shape (n_rows, ...) on the device.
+
+        Those of a slice may share memory with X.
+        """
+        return self.finish(self.read(rows))
+
+    def read(self, rows: Tensor | slice) -> Tensor:
+        """Rows where they lie, in their own dtype or, if that has more digits than is wanted, in the wanted one."""
+        batch = self._gather(rows)
+        too_wide = self.kind == FLOATS and batch.itemsize > self.dtype.itemsize
+        return batch.to(self.dtype) if too_wide else batch
+
+    def finish(self, batch: Tensor) -> Tensor:
+        """What was read, on the device and as the networks take it."""
         # towards the CPU a copy that does not block would be read before it has arrived
-        batch = self._gather(rows).to(self.device, non_blocking=self.device.type != "cpu")
+        batch = batch.to(self.device, non_blocking=self.device.type != "cpu")
         if self.indices:
             return batch.long()
         batch = batch.to(self.dtype)
         return batch / 255 if self.kind == BYTES else batch
 
+    @property
+    def is_dataset(self) -> bool:
+        """Whether rows come from a Dataset item by item, loaded as its author pleased."""
+        return self._source is None and isinstance(self.X, Dataset)
+
+    @property
+    def is_far(self) -> bool:
+        """Whether rows are arrays on the disk, or in another memory than the device's."""
+        if self._source is None and not isinstance(self.X, np.ndarray) and not sparse.issparse(self.X):
+            return False
+        return _is_mapped(self.X) or (self.device.type != "cpu" and (self._source is None or self._source.is_cpu))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether X lies on the device."""
+        return self._source is not None and self._source.device.type == self.device.type
+
+    def settle(self) -> None:
+        """Copy X to the device as a whole, if it is a GPU of which this takes less than half of the free memory."""
+        if self._source is None or not self._source.is_cpu or self.device.type != "cuda":
+            return
+        dtype = self._source.dtype if self.indices or self.kind == BYTES else self.dtype
+        if 2 * self._source.numel() * dtype.itemsize < torch.cuda.mem_get_info(self.device)[0]:
+            settled = torch.empty(self._source.shape, dtype=dtype, device=self.device)
+            for some, there in zip(self._source.split(4096), settled.split(4096), strict=True):
+                there.copy_(some)
+            self._source = settled
+
     def _open(self) -> Tensor | None:
         """X itself as a tensor, without a copy, where torch can index it as it is."""
         if isinstance(self.X, Tensor):
             return self.X
+        if type(self.X) is TensorDataset:
+            return self.X.tensors[0].detach()
         if isinstance(self.X, np.ndarray) and self.X.flags.c_contiguous and self.X.dtype in _TORCH_DTYPES:
             with _read_only_is_fine():
                 return torch.from_numpy(self.X)
         return None
 
-    def _gather(self, rows: Tensor) -> Tensor:
+    def _gather(self, rows: Tensor | slice) -> Tensor:
+        if isinstance(rows, slice):
+            if self._source is not None:
+                return self._source[rows]
+            rows = torch.arange(*rows.indices(len(self)), device="cpu")
         if self._source is not None:
             return self._source.index_select(0, rows.to(self._source.device, non_blocking=True))
         if isinstance(self.X, np.ndarray):
@@ -113,6 +161,15 @@ class Rows:
                     f"The items of X have different shapes: {self.item_shape} and {tuple(item.shape)}. All items of a "
                     "Dataset or list must have one shape, so that they can be stacked to a batch."
                 )
+
+
+def _is_mapped(X) -> bool:
+    """Whether an array, or what it is a view of, is a memory map."""
+    while isinstance(X, np.ndarray):
+        if isinstance(X, np.memmap):
+            return True
+        X = X.base
+    return False
 
 
 @contextmanager
@@ -157,12 +214,12 @@ def spread(rows: Tensor, strata: Tensor, batch_size: int) -> Tensor:
         Stratum of each of the ``rows``. Neighbouring numbers make up for each other where a stratum is smaller than
         the number of batches.
     batch_size : int
-        As for :func:`batches`.
+        Rows of a mini-batch.
 
     Returns
     -------
     Tensor of shape (n,), int64
-        The order for :func:`batches`, drawn from torch's global generator. Within a batch it is random.
+        The order for :func:`in_batches`, drawn from torch's global generator. Within a batch it is random.
 
     References
     ----------
@@ -173,22 +230,25 @@ def spread(rows: Tensor, strata: Tensor, batch_size: int) -> Tensor:
     --------
     >>> import torch
     >>> strata = torch.arange(100) % 2
-    >>> [int(strata[batch].sum()) for batch in batches(spread(torch.arange(100), strata, 50), 50)]
+    >>> [int(strata[batch].sum()) for batch in spread(torch.arange(100), strata, 50).split(50)]
     [25, 25]
     """
-    shuffled = torch.randperm(len(rows), device=rows.device)
-    line = rows[shuffled[strata[shuffled].argsort(stable=True)]]
-    places = torch.arange(len(rows), device=rows.device)
+    # NumPy sorts small integers several times as fast as torch does
+    n = len(rows)
+    shuffled = torch.randperm(n, device="cpu").numpy()
+    small = strata.numpy().astype(np.int16 if int(strata.max()) < 2**15 else np.int64)
+    line = shuffled[small[shuffled].argsort(kind="stable")]
+    places = np.arange(n)
     batch = places // batch_size
-    sizes = (len(rows) - batch * batch_size).clamp(max=batch_size)
-    points = (places % batch_size + torch.rand(len(rows), dtype=torch.float64, device=rows.device)) / sizes
-    order = torch.empty_like(rows)
-    order[points.argsort()] = line
-    return order[(batch + torch.rand(len(rows), dtype=torch.float64, device=rows.device)).argsort()]
+    sizes = np.minimum(n - batch * batch_size, batch_size)
+    jitter, position = torch.rand(2, n, dtype=torch.float64, device="cpu").numpy()
+    order = np.empty(n, dtype=np.int64)
+    order[((places % batch_size + jitter) / sizes).argsort()] = line
+    return rows[torch.from_numpy(order[(batch + position).argsort()])]
 
 
-def batches(order: Tensor, batch_size: int, limit: int | None = None) -> Iterator[Tensor]:
-    """Cut an order of rows into mini-batches.
+def in_batches(order: Tensor, batch_size: int, limit: int | None = None) -> Tensor:
+    """The part of an order of rows that makes up its mini-batches.
 
     Parameters
     ----------
@@ -200,20 +260,20 @@ def batches(order: Tensor, batch_size: int, limit: int | None = None) -> Iterato
     limit : int, optional
         At most this many batches.
 
-    Yields
-    ------
+    Returns
+    -------
     Tensor of shape (n_rows,), int64
-        Row numbers of a batch.
+        To be split by ``batch_size``.
 
     Examples
     --------
     >>> import torch
-    >>> [len(batch) for batch in batches(torch.arange(100), batch_size=32)]
+    >>> [len(batch) for batch in in_batches(torch.arange(100), batch_size=32).split(32)]
     [32, 32, 32]
-    >>> [len(batch) for batch in batches(torch.arange(5), batch_size=32)]
+    >>> [len(batch) for batch in in_batches(torch.arange(5), batch_size=32).split(32)]
     [5]
     """
-    cut = list(order.split(batch_size))
-    if len(cut) > 1 and len(cut[-1]) < MINIMUM_BATCH_SIZE:
-        cut.pop()
-    yield from cut[:limit]
+    last = len(order) % batch_size or batch_size
+    if last < MINIMUM_BATCH_SIZE and len(order) > batch_size:
+        order = order[: len(order) - last]
+    return order if limit is None else order[: limit * batch_size]

@@ -82,9 +82,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         estimate is still falling. What networks have not learnt by then, and classes that overlap, is taken for noise:
         where training is slow, scale the inputs, raise ``lr`` or give a number. The same comparison tells by how much
         networks are surer than they are right. Networks that end in a linear layer (those made where ``module`` is
-        None, any ``nn.Sequential`` with one at its end) have its weights divided by this when the training is over:
-        their probabilities are calibrated, though still somewhat sure of themselves. With less than 500 examples'
-        weight in all, or less than 50 of a class, nothing is estimated: there is a warning, and 0.2 is used.
+        None, any ``nn.Sequential`` with one at its end) have its weights divided by this temperature when the training
+        is over, and by how much larger their logits have become meanwhile: their probabilities are about as sure as
+        they are right. With less than 500 examples' weight in all, or less than 50 of a class, nothing is estimated:
+        there is a warning, and 0.2 is used.
     num_gradual : int, default=None
         Epochs of warm-up in which the forget rate rises linearly from 0. None: 10, or ``epochs`` if that is less.
     exponent : float, default=1.0
@@ -102,8 +103,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     num_iter_per_epoch : int, default=None
         At most this many mini-batches an epoch. None: all.
     optimizer : Optimizer class or callable, default=torch.optim.Adam
-        Called once per network as ``optimizer(parameters, lr=lr, **optimizer__*)``. The learning rate of every epoch is
-        set in all its parameter groups.
+        Called as ``optimizer(parameters, lr=lr, **optimizer__*)``: once for both networks if it is a class of torch
+        that treats every number by itself (Adam, SGD and the like), else once per network. The learning rate of every
+        epoch is set in all its parameter groups.
     lr : float, default=1e-3
         Learning rate.
     epoch_decay_start : int, default=None
@@ -115,8 +117,12 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     device : "auto", str, int or torch.device, default="auto"
         "auto": the device of X where that is an accelerator, else an accelerator if torch reports one that supports
         the precision, else the CPU.
-    precision : {"float32", "float64"}, default="float32"
-        Of the networks and their inputs.
+    precision : {"float32", "tf32", "bf16", "float64"}, default="float32"
+        Of the networks and their inputs. "float32": products as torch is set (on CUDA, convolutions round to 10 bits
+        unless it is told not to). "tf32": on CUDA all products round to 10 bits; elsewhere as "float32". "bf16":
+        float32 weights, and layers that compute in bfloat16 (``torch.autocast``).
+    compile : bool, default=False
+        Whether the networks are trained as ``torch.compile`` makes them: slow to start, then faster if they are large.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, order of the examples, dropout and augmentation. An int gives the same bits again
         on the same machine with the same versions and number of threads. None draws from the operating system.
@@ -201,7 +207,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "augment": [callable, None],
         "device": [str, Interval(Integral, 0, None, closed="left"), torch.device],
-        "precision": [StrOptions({"float32", "float64"})],
+        "precision": [StrOptions({"float32", "tf32", "bf16", "float64"})],
+        "compile": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -225,6 +232,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         augment=None,
         device="auto",
         precision="float32",
+        compile=False,
         random_state=None,
         verbose=0,
         **module__kwargs,
@@ -245,6 +253,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.augment = augment
         self.device = device
         self.precision = precision
+        self.compile = compile
         self.random_state = random_state
         self.verbose = verbose
         for name in module__kwargs:
@@ -567,7 +576,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         check_form(rows, self._state, type(self).__name__)
         parameter = next(self.modules_[0].parameters())
         rows.place(parameter.device, parameter.dtype, indices=self._state.indices)
-        return predict(self.modules_, rows, combine)
+        return predict(self.modules_, rows, combine, precision=self.precision)
 
     def __copy__(self):
         shallow = type(self).__new__(type(self))

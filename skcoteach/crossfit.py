@@ -37,7 +37,7 @@ def cross_fit(
     epochs: int,
     learning_rate: float,
     seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Out-of-sample probabilities of the training data, and what they say of its labels.
 
     The cross-fit is co-teaching with an unknown forget rate itself: in a short warm-up nothing is forgotten, then the
@@ -65,6 +65,8 @@ def cross_fit(
     joint : ndarray of shape (n_classes, n_classes), float64
         Joint distribution of given (rows) and true classes.
     probabilities : ndarray of shape (n_samples, n_classes), float32
+    logit_scale : float
+        How large the logits of the networks have become, as :class:`CoTeaching` says.
     """
     seeds = [int(np.random.SeedSequence((seed, half, 1)).generate_state(1)[0]) for half in (1, 2)]
     in_first = _first_half(data, seeds)
@@ -85,13 +87,14 @@ def cross_fit(
             for network in pair.networks:
                 network.eval()
             with random_state(data.targets.device, pair.seed, stage.stop, 1):
-                predicted = predict(pair.networks, data.rows, mean_probabilities, rows)
+                precision = pair.engine.precision
+                predicted = predict(pair.networks, data.rows, mean_probabilities, rows, precision=precision)
             probabilities[rows.numpy()] = predicted.cpu().numpy()
         joint = estimate_joint(codes, probabilities, weights)
         before, forget_rate = forget_rate, min(rate_of(joint), MAXIMUM_FORGET_RATE)
         unfinished = stage.start == 0 or (before - forget_rate > STILL_LEARNING and stage.stop + rest <= epochs)
         stage = range(stage.stop, stage.stop + rest)
-    return joint, probabilities
+    return joint, probabilities, (pairs[0].logit_scale + pairs[1].logit_scale) / 2
 
 
 def _first_half(data: TrainingData, seeds: list[int]) -> Tensor:

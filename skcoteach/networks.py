@@ -270,7 +270,7 @@ def logit_layers(networks: Sequence[nn.Module]) -> list[nn.Linear]:
 
 def _last_layer(network: nn.Module) -> nn.Linear | None:
     last = network
-    while type(last).forward is nn.Sequential.forward and len(last):
+    while isinstance(last, nn.Sequential) and type(last).forward is nn.Sequential.forward and len(last):
         last = last[-1]
     if isinstance(last, SmallCNN):
         last = last.linear

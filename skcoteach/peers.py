@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from skcoteach import networks
 from skcoteach._sklearn import InvalidParameterError
-from skcoteach.training import MODULES, TrainingData, check_logits
+from skcoteach.engines import MODULES, check_logits
+from skcoteach.training import TrainingData
 
 
 def make_networks(

@@ -6,9 +6,10 @@ themselves are in ``training``.
 
 import copy
 import inspect
+import math
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from skcoteach._sklearn import InvalidParameterError
+from skcoteach.chains import Chains, are_chains
 from skcoteach.crossfit import cross_fit
+from skcoteach.engines import Autograd, Engine, is_elementwise
 from skcoteach.networks import logit_layers
-from skcoteach.noise import find_issues, matrix_of, rate_of, temperature_of
+from skcoteach.noise import MAXIMUM_TEMPERATURE, find_issues, matrix_of, rate_of, temperature_of
 from skcoteach.peers import check_networks, check_takes, make_networks, raised_by_torch, reads_indices
 from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
 from skcoteach.training import CoTeaching, TrainingData, mean_probabilities, predict, random_state, standardize
@@ -32,7 +35,11 @@ MINIMUM_WEIGHT, MINIMUM_CLASS_WEIGHT = 500.0, 50.0
 #: Where the noise rate cannot be estimated.
 FALLBACK_FORGET_RATE = 0.2
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: Those optimizers that can update all parameters at one go on any device that they know.
+FUSED = (torch.optim.Adam, torch.optim.AdamW)
+
+#: Of the networks' weights, by the name of the precision.
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
 
 
 @dataclass
@@ -49,6 +56,7 @@ class FitState:
     seed: int
     optimizer: Callable
     optimizer_states: list[dict]
+    shapes: list[list[tuple[int, ...]]]
     keepers: np.ndarray
     temperature: float
     labels: "Labels | None"
@@ -78,6 +86,8 @@ class Run:
         self.host_weights = check_weights(sample_weight, estimator.class_weight, self.classes, self.codes)
         self.joint: np.ndarray | None = None
         self.temperature = 1.0
+        self.unseen_temperature: float | None = None
+        self.unseen_scale = math.nan
 
     @classmethod
     def start(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
@@ -91,12 +101,13 @@ class Run:
             networks = run._make_networks(device, dtype)
             run._place(device, dtype, indices=reads_indices(networks[0]))
             check_networks(networks, run.data)
+        run.rows.settle()
         standardize(networks, run.data)
-        optimizers = _make_optimizers(estimator, networks)
+        training = run._co_teaching(networks, run.seed)
         if estimator.forget_rate == "auto":
             _schedules(estimator, FALLBACK_FORGET_RATE)  # refuses what cannot be before the time is spent
             run._estimate_noise(device, dtype, networks)
-        run._begin(networks, optimizers)
+        run._begin(training)
         return run
 
     def _make_networks(self, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
@@ -140,11 +151,11 @@ class Run:
                 )
             made.extend(networks)
             standardize(networks, half)
-            return self._co_teaching(networks, _make_optimizers(self.estimator, networks), seed)
+            return self._co_teaching(networks, seed)
 
         weights = np.zeros(len(self.rows))
         weights[used] = self.host_weights[used]
-        self.joint, probabilities = cross_fit(
+        self.joint, probabilities, self.unseen_scale = cross_fit(
             make,
             self.data,
             self.codes,
@@ -156,7 +167,7 @@ class Run:
         self.unseen_quality = np.nan_to_num(probabilities[np.arange(len(probabilities)), self.codes])
         self.unseen_predicted = probabilities.argmax(axis=1)
         if np.isfinite(probabilities[used]).all():
-            self.temperature = temperature_of(self.codes[used], probabilities[used], weights[used], self.joint)
+            self.unseen_temperature = temperature_of(self.codes[used], probabilities[used], weights[used], self.joint)
 
     @classmethod
     def resume(cls, estimator, X, y, sample_weight, classes=None) -> "Run":
@@ -171,12 +182,19 @@ class Run:
         _divide_logits(networks, 1 / run.temperature)
         parameter = next(networks[0].parameters())
         run._place(parameter.device, parameter.dtype, indices=state.indices)
-        optimizers = _make_optimizers(estimator, networks)
-        if estimator.optimizer is state.optimizer:
-            for optimizer, optimizer_state in zip(optimizers, state.optimizer_states, strict=True):
+        training = run._co_teaching(networks, run.seed, state.keepers)
+        if estimator.optimizer is state.optimizer and _shapes(training.optimizers) != state.shapes:
+            warnings.warn(
+                "The networks are trained in another way than by the last call (layers were frozen or given hooks, or "
+                "compile or precision was changed): the optimizer starts anew.",
+                stacklevel=6,  # the caller of partial_fit
+            )
+        elif estimator.optimizer is state.optimizer:
+            for optimizer, optimizer_state in zip(training.optimizers, state.optimizer_states, strict=True):
                 options = optimizer.state_dict()["param_groups"]  # those of now, set_params may have changed them
                 optimizer.load_state_dict({"state": copy.deepcopy(optimizer_state["state"]), "param_groups": options})
-        run._begin(networks, optimizers, estimator.history_, state.keepers)
+        run.rows.settle()
+        run._begin(training, estimator.history_)
         return run
 
     def _place(self, device: torch.device, dtype: torch.dtype, *, indices: bool) -> None:
@@ -193,13 +211,21 @@ class Run:
             n_classes=len(self.classes),
         )
 
-    def _co_teaching(self, networks: tuple, optimizers: tuple, seed: int, keepers=None) -> CoTeaching:
+    def _co_teaching(self, networks: tuple, seed: int, keepers=None) -> CoTeaching:
         parameters = self.estimator
+        engine: Engine
+        precision, compiled = parameters.precision, parameters.compile
+        joint = is_elementwise(parameters.optimizer) and precision != "bf16" and not compiled
+        if joint and are_chains(networks, self.rows.item_shape):
+            engine = Chains(networks, precision=precision)
+        else:
+            engine = Autograd(networks, len(self.classes), precision=precision, compiled=compiled)
         if keepers is None or len(keepers) != len(self.rows):  # of other data; of as many other rows they do no harm
             keepers = np.full(len(self.rows), 2)
         return CoTeaching(
             networks,
-            optimizers,
+            _make_optimizers(parameters, engine),
+            engine=engine,
             batch_size=parameters.batch_size,
             num_iter_per_epoch=parameters.num_iter_per_epoch,
             class_floor=parameters.class_floor,
@@ -208,11 +234,10 @@ class Run:
             keepers=torch.tensor(keepers, dtype=torch.int64, device="cpu"),
         )
 
-    def _begin(self, networks: tuple, optimizers: tuple, history: Sequence[dict] = (), keepers=None) -> None:
+    def _begin(self, training: CoTeaching, history: Sequence[dict] = ()) -> None:
         self.forget_rates, self.learning_rates, self.warm_up_end = _schedules(self.estimator, self.forget_rate)
-        self.training = self._co_teaching(networks, optimizers, self.seed, keepers)
+        self.training = training
         self.history = list(history)
-        self._finished: tuple[list[Tensor], list[dict]] = [], []
         self._predicted = torch.full_like(self.data.targets, -1)
         self._forget_examples()
 
@@ -235,10 +260,7 @@ class Run:
         record, kept, losses, predicted, seen = self.training.run_epoch(
             self.data, self.epoch, self.learning_rates[position], float(self.forget_rates[position])
         )
-        self._finished = (
-            [tensor.clone() for tensor in self._tensors()],
-            copy.deepcopy([optimizer.state_dict() for optimizer in self.training.optimizers]),
-        )
+        self.training.save()
         if self.epoch == self.warm_up_end:
             self._forget_examples()
         self._kept_sum += kept
@@ -249,16 +271,7 @@ class Run:
 
     def undo_unfinished_epoch(self) -> None:
         """Give networks and optimizers the state that they had at the end of the last finished epoch."""
-        tensors, states = self._finished
-        for finished, tensor in zip(tensors, self._tensors(), strict=True):
-            tensor.copy_(finished)
-        for optimizer, state in zip(self.training.optimizers, states, strict=True):
-            optimizer.load_state_dict(state)
-
-    def _tensors(self) -> Iterator[Tensor]:
-        for network in self.training.networks:
-            for tensor in (*network.parameters(), *network.buffers()):
-                yield tensor.detach()
+        self.training.restore()
 
     def _forget_examples(self) -> None:
         self._kept_sum: Any = 0
@@ -275,7 +288,12 @@ class Run:
             networks, states = copy.deepcopy((networks, states))
         for network in networks:
             network.eval()
+            for parameter in network.parameters():
+                parameter.grad = None
+                if isinstance(self.training.engine, Chains):
+                    parameter.data = parameter.data.clone()  # each in memory of its own, to be stored by itself
         labels = self._labels(networks) if per_example else None
+        self._calibrate()
         _divide_logits(networks, self.temperature)
         attributes: dict[str, Any] = {
             "classes_": self.classes if self.classes.dtype.kind in "OUS" else to_namespace_of(self.classes, self.X),
@@ -293,6 +311,7 @@ class Run:
                 self.seed,
                 self.estimator.optimizer,
                 states,
+                _shapes(self.training.optimizers),
                 self.training.keepers.numpy().astype(np.uint8),
                 self.temperature,
                 labels,
@@ -308,13 +327,23 @@ class Run:
             attributes["noise_matrix_"] = to_namespace_of(matrix_of(self.joint), self.X)
         return attributes
 
+    def _calibrate(self) -> None:
+        """Pass the temperature of the cross-fit on to networks whose logits have grown larger than those had become."""
+        before, now = self.unseen_scale, self.training.logit_scale
+        if self.unseen_temperature is not None and 0 < before < math.inf and 0 < now < math.inf:
+            self.temperature = min(max(self.unseen_temperature * now / before, 1.0), MAXIMUM_TEMPERATURE)
+
     def _labels(self, networks: tuple) -> Labels:
         predicted = self._predicted.cpu().numpy().copy()
         quality = np.exp(-self._mean_of_seen(self._loss_sum))
         rows = np.flatnonzero((self._seen_count == 0).cpu().numpy())
         if len(rows):  # what the networks say now
             with random_state(self.data.targets.device, self.seed, self.epoch, 1):
-                now = predict(networks, self.data.rows, mean_probabilities, torch.from_numpy(rows)).cpu().numpy()
+                precision = self.estimator.precision
+                current = predict(
+                    networks, self.data.rows, mean_probabilities, torch.from_numpy(rows), precision=precision
+                )
+            now = current.cpu().numpy()
             quality[rows] = np.nan_to_num(now[np.arange(len(rows)), self.codes[rows]])  # rows of no weight may overflow
             predicted[rows] = now.argmax(axis=1)
         if self.joint is not None:
@@ -407,11 +436,19 @@ def _prefixed(estimator, prefix: str) -> dict:
     return {name.removeprefix(prefix): value for name, value in given if name.startswith(prefix)}
 
 
-def _make_optimizers(estimator, networks: tuple[nn.Module, nn.Module]) -> tuple[Optimizer, Optimizer]:
-    return _make_optimizer(estimator, networks[0]), _make_optimizer(estimator, networks[1])
+def _shapes(optimizers: Sequence[Optimizer]) -> list[list[tuple[int, ...]]]:
+    """Of all parameters of each optimizer."""
+    return [[tuple(p.shape) for group in each.param_groups for p in group["params"]] for each in optimizers]
 
 
-def _make_optimizer(estimator, network: nn.Module) -> Optimizer:
+def _make_optimizers(estimator, engine: Engine) -> list[Optimizer]:
+    """One with a group for each network, or, where numbers are not treated one by one, one for each network."""
+    if is_elementwise(estimator.optimizer):
+        return [_make_optimizer(estimator, [{"params": parameters} for parameters in engine.parameters])]
+    return [_make_optimizer(estimator, parameters) for parameters in engine.parameters]
+
+
+def _make_optimizer(estimator, parameters: list) -> Optimizer:
     given = _prefixed(estimator, "optimizer__")
     name = getattr(estimator.optimizer, "__name__", repr(estimator.optimizer))
     if "lr" in given:
@@ -420,9 +457,10 @@ def _make_optimizer(estimator, network: nn.Module) -> Optimizer:
             "starts from. Give lr instead."
         )
     check_takes(estimator.optimizer, given, dict.fromkeys(given, "optimizer"), name)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if estimator.optimizer in FUSED and not {"fused", "foreach", "capturable", "differentiable"} & given.keys():
+        given["fused"] = True
     try:
-        optimizer = estimator.optimizer(trained, lr=estimator.lr, **given)
+        optimizer = estimator.optimizer(parameters, lr=estimator.lr, **given)
     except (TypeError, ValueError, RuntimeError) as error:
         if not raised_by_torch(error) and isinstance(estimator.optimizer, type) and "'lr'" in str(error):
             raise InvalidParameterError(f"optimizer={name} takes no lr: {error}") from error

@@ -68,8 +68,8 @@ def kept_weights(
 
     Parameters
     ----------
-    losses : Tensor of shape (n,), floating
-        One loss per example of the batch, not weighted.
+    losses : Tensor of shape (..., n), floating
+        One loss per example of the batch, not weighted; along the first axes, of several networks.
     targets : Tensor of shape (n,), int64
         Given labels in ``[0, n_classes)``.
     weights : Tensor of shape (n,), floating
@@ -83,7 +83,7 @@ def kept_weights(
 
     Returns
     -------
-    Tensor of shape (n,), floating
+    Tensor of shape (..., n), floating
         Kept weight of each example, between 0 and its weight, without a gradient.
 
     Examples
@@ -93,41 +93,56 @@ def kept_weights(
     >>> kept_weights(losses, torch.tensor([0, 1, 0, 1]), torch.ones(4), 0.375, class_floor=0.0, n_classes=2)
     tensor([0.5000, 0.0000, 1.0000, 1.0000])
     """
-    order = torch.argsort(losses.detach(), stable=True)
-    ranked = weights[order]
-    kept = _fill(ranked, 1 - forget_rate)
-    if class_floor > 0:
-        # (n, n_classes): the weight of each ranked example in the column of its class
-        by_class = ranked.new_zeros(len(ranked), n_classes).scatter_(1, targets[order, None], ranked[:, None])
-        granted = by_class.sum(0) > MINIMUM_CLASS_WEIGHT - 1e-3  # balanced class weights add up to 8 only nearly
-        by_class_kept = _fill(by_class, class_floor * (1 - forget_rate)) * granted
-        kept = torch.maximum(kept, by_class_kept.sum(1))
-    return torch.zeros_like(kept).scatter_(0, order, kept)
+    claims, shares = budgets(targets, weights, forget_rate, class_floor=class_floor, n_classes=n_classes)
+    return fill_budgets(losses, claims, shares)
 
 
-def _fill(ranked: Tensor, share: float) -> Tensor:
-    """What is kept of each of the ``ranked`` weights (along the first axis) when ``share`` of their sum is filled."""
-    used = ranked.cumsum(0)
-    return torch.minimum((share * used[-1] - (used - ranked)).clamp(min=0), ranked)
-
-
-def kept_mean(losses: Tensor, kept: Tensor) -> Tensor:
-    """Mean of ``losses`` weighted by what is kept of each example: the estimator's objective.
+def budgets(
+    targets: Tensor, weights: Tensor, forget_rate: float, *, class_floor: float, n_classes: int
+) -> tuple[Tensor, Tensor]:
+    """The budgets of batches, before anything is known of losses.
 
     Parameters
     ----------
-    losses : Tensor of shape (n,), floating
-    kept : Tensor of shape (n,), floating
-        Kept weights, not all zero.
+    targets, weights : Tensor of shape (..., n)
+        Of one batch, or of several along the first axes.
+    forget_rate, class_floor, n_classes
+        As for :func:`kept_weights`.
 
     Returns
     -------
-    Tensor of shape (), floating
-
-    Examples
-    --------
-    >>> import torch
-    >>> kept_mean(torch.tensor([1.0, 5.0, 3.0]), torch.tensor([1.0, 0.0, 0.5]))
-    tensor(1.6667)
+    claims : Tensor of shape (n_budgets, ..., n)
+        What each example may take of each budget: of the classes' its weight or nothing, of the batch's its weight.
+    shares : Tensor of shape (n_budgets, ..., 1)
+        Share of the claims on it that a budget grants.
     """
-    return (losses * kept).sum() / kept.sum()
+    batch, share = weights[None], weights.new_full((1, *weights.shape[:-1], 1), 1 - forget_rate)
+    if class_floor == 0:
+        return batch, share
+    by_class = weights.new_zeros(n_classes, *weights.shape).scatter_(0, targets[None], batch)
+    # balanced class weights add up to 8 only nearly
+    granted = by_class.sum(-1, keepdim=True) > MINIMUM_CLASS_WEIGHT - 1e-3
+    return torch.cat([by_class, batch]), torch.cat([granted.to(share.dtype) * (class_floor * (1 - forget_rate)), share])
+
+
+def fill_budgets(losses: Tensor, claims: Tensor, shares: Tensor) -> Tensor:
+    """Fill the budgets of a batch in the order of the losses.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (..., n)
+        Along the first axes, of several networks.
+    claims : Tensor of shape (n_budgets, n)
+    shares : Tensor of shape (n_budgets, 1)
+
+    Returns
+    -------
+    Tensor of shape (..., n)
+        The most that any budget leaves each example.
+    """
+    order = losses.detach().argsort(stable=True)
+    ranked = claims[:, order]  # (n_budgets, ..., n)
+    used = ranked.cumsum(-1)
+    granted = shares.view(-1, *[1] * order.ndim) * used[..., -1:]
+    kept = torch.minimum((granted - used.sub_(ranked)).clamp_(min=0), ranked).amax(0)
+    return torch.empty_like(kept).scatter_(-1, order, kept)

@@ -5,51 +5,31 @@ Which examples a network hands to its peer is decided in ``selection``, how many
 is read back once, at its end.
 """
 
+import copy
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import one_hot, pad
 
-from skcoteach.batches import Rows, batches, spread
+from skcoteach.batches import Rows, in_batches, spread
+from skcoteach.engines import Engine, autocast, float32_products, is_elementwise, leaves_inputs_alone
 from skcoteach.networks import Standardize
-from skcoteach.selection import kept_mean, kept_weights
+from skcoteach.selection import budgets, fill_budgets
+from skcoteach.streaming import stream
 
-
-#: The parameters of the estimator that make the first and the second network, for messages.
-MODULES = ("module", "module2")
+#: Rows are brought to the device in blocks of batches: as many as hold this many numbers, and no more than that many.
+NUMBERS_PER_BLOCK, BATCHES_PER_BLOCK = 2**20, 64
 
 
 class DivergedError(ValueError):
     """The loss became NaN or infinite."""
-
-
-def check_logits(outputs: Tensor, parameter: str, n_rows: int, n_classes: int) -> None:
-    """Refuse what is no raw logits of the batch.
-
-    Raises
-    ------
-    TypeError
-        If a network returned something else than a tensor of floating point numbers.
-    ValueError
-        If the shape is not (n_rows, n_classes).
-    """
-    if not isinstance(outputs, Tensor):
-        kind = type(outputs).__name__
-        raise TypeError(f"The network made by {parameter} must return a tensor of raw logits; it returned a {kind}.")
-    if not outputs.is_floating_point():
-        raise TypeError(f"The network made by {parameter} must return floating point logits; got {outputs.dtype}.")
-    if tuple(outputs.shape) != (n_rows, n_classes):
-        raise ValueError(
-            f"The network made by {parameter} must return raw logits of shape (n_samples, n_classes), here "
-            f"{(n_rows, n_classes)} (one column per class, also for two classes); got shape {tuple(outputs.shape)}."
-        )
 
 
 def check_augmented(augmented: Tensor, inputs: Tensor) -> Tensor:
@@ -137,20 +117,28 @@ class CoTeaching:
     ----------
     networks : tuple of two nn.Module
         Trained in place.
-    optimizers : tuple of two Optimizer
-        One for each network.
+    optimizers : sequence of Optimizer
+        They train ``engine.parameters``.
     batch_size, num_iter_per_epoch, class_floor, augment
         As in :class:`skcoteach.CoTeachingClassifier`.
     seed : int
         With the number of an epoch it determines the epoch's order of rows, dropout and augmentation.
     keepers : Tensor of shape (n_samples,), int64, on the CPU
         How many networks (0, 1 or 2; parts are rounded) kept each example when it was last in a batch.
+    engine : Engine
+        Computes the networks.
+
+    Attributes
+    ----------
+    logit_scale : float
+        Weighted mean over the last epoch's rows, and over both networks, of the standard deviation of the logits of a
+        row. NaN before the first epoch.
     """
 
     def __init__(
         self,
         networks: tuple[nn.Module, nn.Module],
-        optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+        optimizers: Sequence[torch.optim.Optimizer],
         *,
         batch_size: int,
         num_iter_per_epoch: int | None,
@@ -158,6 +146,7 @@ class CoTeaching:
         augment: Callable[[Tensor], Tensor] | None,
         seed: int,
         keepers: Tensor,
+        engine: Engine,
     ):
         self.networks = networks
         self.optimizers = optimizers
@@ -167,6 +156,9 @@ class CoTeaching:
         self.augment = augment
         self.seed = seed
         self.keepers = keepers
+        self.engine = engine
+        self.logit_scale = math.nan
+        self._saved: tuple[list[Tensor], list[dict], Tensor] = [], [], keepers
 
     def run_epoch(
         self, data: TrainingData, epoch: int, learning_rate: float, forget_rate: float
@@ -208,35 +200,48 @@ class CoTeaching:
 
         device = data.targets.device
         wide = torch.float32 if device.type == "mps" else torch.float64
-        totals = torch.zeros(6, dtype=wide, device=device)
+        totals = torch.zeros(7, dtype=wide, device=device)
         kept_share, mean_losses = torch.zeros_like(data.weights, dtype=wide), torch.zeros_like(data.weights)
         predicted = torch.full_like(data.targets, -1)
         seen = torch.zeros_like(data.targets, dtype=torch.bool)
-        n_steps = 0
-        with random_state(device, self.seed, epoch + 1):  # 0 is that of the initial weights
-            order = self._order(data)
-            for rows in batches(order, self.batch_size, self.num_iter_per_epoch):
-                inputs = data.rows[rows]
-                rows = rows.to(device, non_blocking=True)
-                weights = data.weights[rows]
-                if self.augment is not None:
-                    inputs = check_augmented(self.augment(inputs), inputs)
-                step, kept, losses, likeliest = self._step(
-                    inputs, data.targets[rows], weights, forget_rate, data.n_classes
-                )
-                totals += step
-                kept_share.index_copy_(0, rows, (kept / (2 * weights)).to(wide))
-                mean_losses.index_copy_(0, rows, (losses / 2).to(mean_losses.dtype))
-                predicted.index_copy_(0, rows, likeliest)
+        # 0 is that of the initial weights
+        with random_state(device, self.seed, epoch + 1), float32_products(device, self.engine.precision):
+            order = in_batches(self._order(data), self.batch_size, self.num_iter_per_epoch)
+            for rows, inputs in stream(data.rows, order, self._block_size(data)):
+                targets, weights = data.targets[rows], data.weights[rows]
+                log_probabilities, losses, kept = self._train_on(inputs, targets, weights, forget_rate, data.n_classes)
+                totals += self._sums(log_probabilities, losses.to(wide), kept.to(wide), targets, weights.to(wide))
+                kept_share.index_copy_(0, rows, kept.sum(0).to(wide) / (2 * weights))
+                mean_losses.index_copy_(0, rows, losses.mean(0).to(mean_losses.dtype))
+                predicted.index_copy_(0, rows, log_probabilities.sum(0).max(0).indices)
                 seen.index_fill_(0, rows, True)
-                n_steps += 1
         # the one read-back: of an example that was in no batch the share is -1
         read = torch.cat([totals, torch.where(seen, kept_share, -1)]).cpu()
+        n_steps = -(-len(order) // self.batch_size)
         record = self._record(read[: len(totals)].tolist(), n_steps, epoch, learning_rate, forget_rate)
+        self.logit_scale = float(read[6] / read[5])
         share = read[len(totals) :]
         self.keepers = torch.where(share < 0, self.keepers, (2 * share).round().long())
         record["duration"] = time.perf_counter() - start
         return record, kept_share, mean_losses, predicted, seen
+
+    def save(self) -> None:
+        """Remember networks and optimizers as they are now, for :meth:`restore`."""
+        states = [_state_of(optimizer) for optimizer in self.optimizers]
+        self._saved = [tensor.clone() for tensor in self._tensors()], states, self.keepers
+
+    def restore(self) -> None:
+        """Take networks and optimizers back to what they were at the last :meth:`save`."""
+        tensors, states, self.keepers = self._saved
+        for tensor, saved in zip(self._tensors(), tensors, strict=True):
+            tensor.copy_(saved)
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            _set_state(optimizer, state)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        for network in self.networks:
+            for tensor in (*network.parameters(), *network.buffers()):
+                yield tensor.detach()
 
     def _order(self, data: TrainingData) -> Tensor:
         """The epoch's order of rows: every batch gets about its share of what was kept last and of each class.
@@ -248,36 +253,69 @@ class CoTeaching:
         strata = self.keepers[data.used] * data.n_classes + data.used_targets
         return spread(data.used, strata, self.batch_size)
 
-    def _step(
-        self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float, n_classes: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Each network learns from what its peer keeps.
+    def _block_size(self, data: TrainingData) -> int:
+        """Rows to bring to the device at a time: whole batches."""
+        numbers = self.batch_size * max(torch.Size(data.rows.item_shape).numel(), 2 * data.n_classes)
+        return min(max(NUMBERS_PER_BLOCK // numbers, 1), BATCHES_PER_BLOCK) * self.batch_size
 
-        Sums for the history; of each example the weight kept and the losses, summed over both, and the predicted class.
+    def _train_on(
+        self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float, n_classes: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Train on a block of rows, batch by batch.
+
+        Both networks' log-probabilities before each step, (2, n_classes, n); their losses and what they kept, (2, n).
         """
-        # a copy for the first, because its layers may work in place
-        logits = [self.networks[0](inputs.clone()), self.networks[1](inputs)]
-        for each, parameter in zip(logits, MODULES, strict=True):
-            check_logits(each, parameter, len(targets), n_classes)
-            if not each.requires_grad:
-                raise ValueError(f"The outputs of the network made by {parameter} do not depend on its parameters.")
-        losses = [cross_entropy(each, targets, reduction="none") for each in logits]
-        kept = [
-            kept_weights(each, targets, weights, forget_rate, class_floor=self.class_floor, n_classes=n_classes)
-            for each in losses
-        ]
-        objectives = [kept_mean(losses[0], kept[1]), kept_mean(losses[1], kept[0])]
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-        (objectives[0] + objectives[1]).backward()
+        if self.augment is None:
+            inputs = self.engine.prepare(inputs)
+        given = one_hot(targets, n_classes).T.to(weights.dtype)  # (n_classes, n)
+        labels = targets.expand(2, 1, -1)
+        claims, shares = self._budgets(targets, weights, forget_rate, n_classes)
+        steps = []
+        for start in range(0, len(targets), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            share = shares[:, start // self.batch_size]
+            steps.append(self._step(inputs[batch], labels[..., batch], given[:, batch], claims[:, batch], share))
+        log_probabilities, losses, kept = (torch.cat(each, -1) for each in zip(*steps, strict=True))
+        return log_probabilities, losses, kept
+
+    def _budgets(self, targets: Tensor, weights: Tensor, forget_rate: float, n_classes: int) -> tuple[Tensor, Tensor]:
+        """Claims (n_budgets, n) and shares (n_budgets, n_batches, 1) of all batches of a block."""
+        targets, weights = (self._cut(each) for each in (targets, weights))
+        claims, shares = budgets(targets, weights, forget_rate, class_floor=self.class_floor, n_classes=n_classes)
+        return claims.flatten(1), shares
+
+    def _cut(self, values: Tensor) -> Tensor:
+        """Values along the last axis of a block, cut into batches: (..., n_batches, batch_size), padded with zeros."""
+        size = min(self.batch_size, values.shape[-1])
+        return pad(values, (0, -values.shape[-1] % size)).unflatten(-1, (-1, size))
+
+    def _step(
+        self, inputs: Tensor, labels: Tensor, given: Tensor, claims: Tensor, shares: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Each network learns from what its peer keeps."""
+        if self.augment is not None:
+            inputs = self.engine.prepare(check_augmented(self.augment(inputs), inputs))
+        log_probabilities = self.engine.logits(inputs).log_softmax(1)  # (2, n_classes, n)
+        losses = -log_probabilities.gather(1, labels)[:, 0]  # (2, n)
+        kept = fill_budgets(losses, claims[:, : losses.shape[1]], shares)
+        # the gradient of the mean of the losses over what the peer keeps
+        gradient = log_probabilities.exp().sub_(given).mul_((kept / kept.sum(1, keepdim=True)).flip(0)[:, None])
+        self.engine.backward(gradient)
         for optimizer in self.optimizers:
             optimizer.step()
+        return log_probabilities, losses, kept
 
-        with torch.no_grad():
-            predicted = [each.argmax(1) for each in logits]
-            right = torch.stack([predicted[0] == targets, predicted[1] == targets, predicted[0] == predicted[1]])
-            sums = torch.cat([torch.stack(objectives), right.to(weights.dtype) @ weights, weights.sum()[None]])
-            return sums, kept[0] + kept[1], losses[0] + losses[1], (logits[0] + logits[1]).argmax(1)
+    def _sums(
+        self, log_probabilities: Tensor, losses: Tensor, kept: Tensor, targets: Tensor, weights: Tensor
+    ) -> Tensor:
+        """Of a block: objectives summed over its steps; weight that is right, agreed upon, and all; size of logits."""
+        from_peer = kept.flip(0)
+        objectives = self._cut(losses * from_peer).sum(-1) / self._cut(from_peer).sum(-1)  # (2, n_batches)
+        predicted = log_probabilities.max(1).indices  # many times as fast on the CPU as argmax
+        counted = torch.stack([*(predicted == targets), predicted[0] == predicted[1]]).to(weights.dtype) @ weights
+        centred = log_probabilities - log_probabilities.mean(1, keepdim=True)
+        scale = centred.square().mean(1).sqrt().mean(0).to(weights.dtype) @ weights
+        return torch.cat([objectives.sum(1), counted, torch.stack([weights.sum(), scale])])
 
     def _record(self, totals: list[float], n_steps: int, epoch: int, learning_rate: float, forget_rate: float) -> dict:
         loss = (totals[0] / n_steps, totals[1] / n_steps)
@@ -298,6 +336,25 @@ class CoTeaching:
         }
 
 
+def _state_of(optimizer: torch.optim.Optimizer) -> dict:
+    """A copy of an optimizer's state."""
+    if is_elementwise(type(optimizer)):  # many times as fast, where nothing but tensors may be in it
+        return {parameter: _cloned(state) for parameter, state in optimizer.state.items()}
+    return copy.deepcopy(optimizer.state_dict())
+
+
+def _set_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
+    if is_elementwise(type(optimizer)):
+        optimizer.state.clear()
+        optimizer.state.update({parameter: _cloned(own) for parameter, own in state.items()})
+    else:
+        optimizer.load_state_dict(copy.deepcopy(state))
+
+
+def _cloned(state: dict) -> dict:
+    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
+
+
 def standardize(networks: tuple[nn.Module, nn.Module], data: TrainingData) -> None:
     """Give the :class:`~skcoteach.networks.Standardize` layers that have seen no data their mean and deviation."""
     layers = [m for network in networks for m in network.modules() if isinstance(m, Standardize) and not m.observed]
@@ -314,6 +371,8 @@ def predict(
     rows: Rows,
     combine: Callable[[Tensor], Tensor],
     numbers: Tensor | None = None,
+    *,
+    precision: str = "float32",
 ) -> Tensor:
     """What ``combine`` makes of the networks' logits.
 
@@ -326,34 +385,42 @@ def predict(
         Gets logits of shape (2, n, n_classes) and returns (n, n_classes).
     numbers : Tensor of shape (n_wanted,), int64, on the CPU, optional
         The rows that are wanted. None: all.
+    precision : {"float32", "tf32", "bf16", "float64"}
 
     Returns
     -------
     Tensor of shape (n_wanted, n_classes), on the device of the networks
     """
     combined = []
-    if numbers is None:
-        numbers = torch.arange(len(rows), device="cpu")
-    for some in numbers.split(_chunk(rows)):
-        inputs = rows[some]
-        # a copy for the first, because its layers may work in place
-        combined.append(combine(torch.stack([networks[0](inputs.clone()), networks[1](inputs)])))
+    share = all(leaves_inputs_alone(network) for network in networks)  # others get copies, they may work in place
+    with float32_products(rows.device, precision), autocast(rows.device, precision):
+        for wanted in _chunks(rows, numbers):
+            inputs = rows[wanted]
+            combined.append(combine(torch.stack([each(inputs if share else inputs.clone()) for each in networks])))
     return torch.cat(combined)
 
 
+def _chunks(rows: Rows, numbers: Tensor | None) -> Sequence[Tensor | slice]:
+    size = _chunk(rows)
+    if numbers is not None:
+        return numbers.split(size)
+    return [slice(start, start + size) for start in range(0, len(rows), size)]
+
+
 def _chunk(rows: Rows) -> int:
-    """Rows to work on at a time where no gradient is needed: few enough for the activations of images to fit."""
-    return min(8192, max(2**20 // max(torch.Size(rows.item_shape).numel(), 1), 64))
+    """Rows to work on at a time where no gradient is needed: few enough for activations to fit, in a CPU's cache."""
+    most = 2048 if rows.device.type == "cpu" else 8192
+    return min(most, max(2**20 // max(torch.Size(rows.item_shape).numel(), 1), 64))
 
 
 def mean_probabilities(logits: Tensor) -> Tensor:
     """Mean over the networks of the probabilities, in double precision where the device has it."""
-    return _wide(logits).softmax(-1).mean(0)
+    return _wide(logits).mT.softmax(1).mean(0).T  # over few columns a softmax along rows is several times as slow
 
 
 def log_mean_probabilities(logits: Tensor) -> Tensor:
     """Logarithm of :func:`mean_probabilities`, exact for small ones, too."""
-    return _wide(logits).log_softmax(-1).logsumexp(0) - math.log(len(logits))
+    return _wide(logits).mT.log_softmax(1).logsumexp(0).T - math.log(len(logits))
 
 
 def _wide(values: Tensor) -> Tensor:

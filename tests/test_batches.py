@@ -12,7 +12,7 @@ from scipy import sparse
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from skcoteach.batches import Rows, batches, spread
+from skcoteach.batches import Rows, in_batches, spread
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -335,7 +335,7 @@ def test_what_a_dataset_raises_passes_unchanged(error):
     st.none() | st.integers(1, 8),
 )
 def test_batches_are_the_order_cut_without_a_small_rest(order, batch_size, limit):
-    cut = [batch.tolist() for batch in batches(torch.tensor(order), batch_size, limit)]
+    cut = [batch.tolist() for batch in in_batches(torch.tensor(order), batch_size, limit).split(batch_size)]
     last = len(order) % batch_size or batch_size
     skipped = last if last < 16 and last < len(order) else 0
     seen = sum(cut, [])
@@ -356,12 +356,12 @@ def test_batches_are_the_order_cut_without_a_small_rest(order, batch_size, limit
     ],
 )
 def test_a_last_batch_of_fewer_than_16_is_skipped_unless_it_is_the_only_one(n, batch_size, sizes):
-    assert [len(batch) for batch in batches(torch.arange(n), batch_size)] == sizes
+    assert [len(batch) for batch in in_batches(torch.arange(n), batch_size).split(batch_size)] == sizes
 
 
 def test_number_of_batches_can_be_limited():
-    assert [len(batch) for batch in batches(torch.arange(100), 32, limit=2)] == [32, 32]
-    assert [len(batch) for batch in batches(torch.arange(100), 32, limit=9)] == [32, 32, 32]
+    assert [len(batch) for batch in in_batches(torch.arange(100), 32, limit=2).split(32)] == [32, 32]
+    assert [len(batch) for batch in in_batches(torch.arange(100), 32, limit=9).split(32)] == [32, 32, 32]
 
 
 # --- spreading -------------------------------------------------------------------------------------------------------

@@ -271,8 +271,8 @@ def test_partial_fit_goes_on_from_fit_with_the_state_of_the_optimizer(table):
     assert estimator.n_iter_ == 4 and len(estimator.history_) == 4
     assert estimator.history_[-1]["lr"] == estimator.history_[-2]["lr"]  # beyond the plan its last value holds
     assert not hasattr(estimator, "kept_frequency_") and not hasattr(estimator, "label_quality_")
-    steps = [next(iter(s["state"].values()))["step"] for s in estimator._state.optimizer_states]
-    assert [int(step) for step in steps] == [3 * 3 + 1, 3 * 3 + 1]
+    steps = [each["step"] for s in estimator._state.optimizer_states for each in s["state"].values()]
+    assert steps and {int(step) for step in steps} == {3 * 3 + 1}
 
 
 def test_partial_fit_takes_the_options_of_the_optimizer_that_are_set_now(table):
@@ -1136,6 +1136,28 @@ def test_verbose_prints_about_ten_lines_or_one_an_epoch(table, capsys):
         printed = capsys.readouterr().out.splitlines()
         assert len(printed) == lines
     assert "epoch 25/25" in printed[-1] and "forget rate 0.20" in printed[-1]
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_faster_precisions_learn_with_single_precision_weights(precision, table):
+    X, y = table
+    estimator = fast(precision=precision, epochs=20).fit(X, y)
+    assert estimator.score(X, y) > fast(epochs=20).fit(X, y).score(X, y) - 0.05
+    assert {p.dtype for network in estimator.modules_ for p in network.parameters()} == {torch.float32}
+    proba = estimator.predict_proba(X)
+    assert proba.dtype == np.float64
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-12)
+
+
+def test_compiled_training_is_asked_for_both_networks_and_gives_the_same(table, monkeypatch):
+    X, y = table
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    estimator = fast(compile=True, precision="float64").fit(X, y)
+    assert compiled == list(estimator.modules_)
+    expected = fast(compile=False, precision="float64").fit(X, y)
+    assert len(compiled) == 2
+    np.testing.assert_allclose(estimator.predict_proba(X), expected.predict_proba(X), atol=1e-9)
 
 
 def test_float64_and_float32_networks_have_that_precision(table):

@@ -1,6 +1,7 @@
 """Each half of the data predicts the other: held with networks that know their answers, and with some that learn."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from skcoteach.batches import Rows
 from skcoteach.crossfit import MAXIMUM_FORGET_RATE, STILL_LEARNING, cross_fit
+from skcoteach.engines import Autograd
 from skcoteach.noise import estimate_joint, estimate_noise
 from skcoteach.training import CoTeaching, DivergedError, TrainingData, predict
 
@@ -34,7 +36,11 @@ def training_data(codes, weights=None, X=None):
 
 def run(make, data, epochs=100, learning_rate=0.01, seed=0):
     codes, weights = data.targets.numpy(), data.weights.double().numpy()
-    return cross_fit(make, data, codes, weights, epochs=epochs, learning_rate=learning_rate, seed=seed)
+    joint, probabilities, scale = cross_fit(
+        make, data, codes, weights, epochs=epochs, learning_rate=learning_rate, seed=seed
+    )
+    assert scale > 0
+    return joint, probabilities
 
 
 # --- networks that know their answers --------------------------------------------------------------------------------
@@ -64,6 +70,8 @@ class Pair:
         self.half, self.seed = half, seed
         self.batch_size, self.num_iter_per_epoch = batch_size, num_iter_per_epoch
         self.networks = (Answers(stages), Answers(stages))
+        self.engine = SimpleNamespace(precision="float32")
+        self.logit_scale = 1.0
         self.epochs, self.learning_rates, self.forget_rates = [], [], []
 
     def run_epoch(self, data, epoch, learning_rate, forget_rate):
@@ -113,7 +121,21 @@ def test_halves_are_stratified_by_given_class_and_share_no_row(codes, seed, data
         assert pair.half.used_targets.tolist() == [codes[i] for i in half]
     for code in range(4):
         counts = [sum(codes[i] == code for i in half) for half in halves]
-        assert abs(counts[0] - counts[1]) <= 2
+        # up to any point of the line either half is less than one off its share; a class lies between two points
+        assert abs(counts[0] - counts[1]) < 4 + len(halves[0]) - len(halves[1])
+
+
+def test_scale_of_the_logits_is_the_mean_of_both_pairs():
+    pairs = []
+
+    def make(half, seed):
+        pairs.append(Pair(half, seed, [disagreeing(CODES, 0.2)] * 2))
+        pairs[-1].logit_scale = 3.0 * len(pairs)
+        return pairs[-1]
+
+    data = training_data(CODES, None)
+    weights = np.ones(len(CODES))
+    assert cross_fit(make, data, CODES, weights, epochs=100, learning_rate=0.01, seed=0)[2] == 4.5
 
 
 def test_halves_are_drawn_anew_for_another_seed():
@@ -283,7 +305,8 @@ def learning(data, epochs=5, seed=0, **parameters):
         made.append(networks)
         return CoTeaching(
             networks,
-            tuple(torch.optim.Adam(network.parameters()) for network in networks),
+            [torch.optim.Adam([*networks[0].parameters(), *networks[1].parameters()])],
+            engine=Autograd(networks, data.n_classes),
             batch_size=32,
             num_iter_per_epoch=None,
             class_floor=0.5,

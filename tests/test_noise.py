@@ -426,9 +426,11 @@ def overconfident(temperature, noise_matrix, n=20000, seed=0):
     rng = np.random.default_rng(seed)
     logits = rng.normal(scale=2, size=(n, 3))
     true = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
-    return noisy_labels(true, noise_matrix, seed), true, np.exp(logits * temperature) / np.exp(
-        logits * temperature
-    ).sum(axis=1, keepdims=True)
+    return (
+        noisy_labels(true, noise_matrix, seed),
+        true,
+        np.exp(logits * temperature) / np.exp(logits * temperature).sum(axis=1, keepdims=True),
+    )
 
 
 @pytest.mark.parametrize("kind, rate", [("pair", 0.0), ("pair", 0.3), ("symmetric", 0.4)])

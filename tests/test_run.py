@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 import random
 import warnings
 
@@ -11,7 +12,9 @@ import torch
 from torch import nn
 
 from skcoteach import CoTeachingClassifier
+from skcoteach.noise import MAXIMUM_TEMPERATURE
 from skcoteach.run import Run, _device
+from skcoteach.training import CoTeaching
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -218,11 +221,41 @@ def test_the_first_layer_is_standardised_with_the_weighted_data():
 # --- optimizers ------------------------------------------------------------------------------------------------------
 
 
-def test_parameters_reach_the_optimizer_of_each_network():
-    run = start(optimizer=torch.optim.SGD, optimizer__momentum=0.5, optimizer__nesterov=True, lr=0.25)
-    for optimizer, network in zip(run.training.optimizers, run.training.networks, strict=True):
-        (group,) = optimizer.param_groups
+def test_one_optimizer_that_treats_numbers_one_by_one_has_a_group_for_each_network():
+    options = {"optimizer__momentum": 0.5, "optimizer__nesterov": True, "lr": 0.25}
+    run = start(module=Net, optimizer=torch.optim.SGD, **options)
+    (optimizer,) = run.training.optimizers
+    for group, network in zip(optimizer.param_groups, run.training.networks, strict=True):
         assert (group["lr"], group["momentum"], group["nesterov"]) == (0.25, 0.5, True)
+        assert [id(p) for p in group["params"]] == [id(p) for p in network.parameters()]
+
+
+def test_one_optimizer_has_all_parameters_of_networks_that_are_computed_as_one():
+    run = start(optimizer=torch.optim.SGD, optimizer__momentum=0.5, lr=0.25)
+    (optimizer,) = run.training.optimizers
+    (group,) = optimizer.param_groups
+    (joint,) = group["params"]
+    assert (group["lr"], group["momentum"]) == (0.25, 0.5)
+    for network, own in zip(run.training.networks, joint, strict=True):
+        assert torch.equal(torch.cat([p.flatten() for p in network.parameters()]), own)
+        assert all(p.untyped_storage().data_ptr() == joint.untyped_storage().data_ptr() for p in network.parameters())
+
+
+def averaging(parameters, lr):
+    return torch.optim.RMSprop(parameters, lr=lr, alpha=0.5)
+
+
+class OwnSGD(torch.optim.SGD):
+    """Might treat the numbers of a tensor as a whole."""
+
+
+@pytest.mark.parametrize("optimizer", [OwnSGD, torch.optim.Adafactor, averaging])
+@pytest.mark.parametrize("module", [None, Net], ids=["default", "with batch statistics"])
+def test_any_other_optimizer_is_made_once_for_the_parameters_of_each_network(optimizer, module):
+    run = start(module=module, optimizer=optimizer, lr=0.25)
+    for own, network in zip(run.training.optimizers, run.training.networks, strict=True):
+        (group,) = own.param_groups
+        assert group["lr"] == 0.25
         assert [id(p) for p in group["params"]] == [id(p) for p in network.parameters()]
 
 
@@ -233,7 +266,8 @@ def test_frozen_parameters_are_not_handed_to_the_optimizer():
             self[1].requires_grad_(False)
 
     run = run_epochs(start(module=Frozen, optimizer__weight_decay=0.1), 1)
-    assert len(run.training.optimizers[0].param_groups[0]["params"]) == 4
+    (optimizer,) = run.training.optimizers
+    assert [len(group["params"]) for group in optimizer.param_groups] == [4, 4]
 
 
 def test_names_that_the_optimizer_does_not_take_are_refused_as_the_user_wrote_them():
@@ -383,6 +417,31 @@ def test_copies_do_not_change_with_later_epochs():
         assert torch.equal(state["state"][0]["exp_avg"], before["state"][0]["exp_avg"])
 
 
+@pytest.mark.parametrize("copy_networks", [False, True])
+@pytest.mark.parametrize("module", [Net, None], ids=["with batch statistics", "default"])
+def test_fitted_networks_own_their_memory_and_have_no_gradients(module, copy_networks):
+    run = run_epochs(start(module=module), 2)
+    trained = bits(run.training.networks)
+    networks = run.fitted(copy_networks=copy_networks)["modules_"]
+    assert equal(bits(networks), trained)
+    parameters = [parameter for network in networks for parameter in network.parameters()]
+    assert all(p.grad is None and p.requires_grad and p.is_leaf for p in parameters)
+    assert all(p.untyped_storage().nbytes() == p.nbytes for p in parameters)
+    assert len({p.untyped_storage().data_ptr() for p in parameters}) == len(parameters)
+
+
+@pytest.mark.parametrize("module", [Net, None], ids=["with batch statistics", "default"])
+def test_a_pickle_of_fitted_networks_is_hardly_bigger_than_their_weights(module):
+    networks = run_epochs(start(module=module), 1).fitted()["modules_"]
+    fresh = start(module=module).training.networks
+    for network in fresh:
+        for parameter in network.parameters():
+            parameter.data = parameter.data.clone()
+    assert len(pickle.dumps(networks)) <= len(pickle.dumps(fresh)) + 64
+    weights = sum(tensor.nbytes for network in networks for tensor in network.state_dict().values())
+    assert len(pickle.dumps(networks)) < weights + 8_000  # of names and hooks
+
+
 def test_taking_copies_does_not_change_the_training():
     watched, plain = start(module=Net), start(module=Net)
     for _ in range(3):
@@ -408,11 +467,12 @@ class Interrupting:
 
 
 @pytest.mark.parametrize("epochs_done", [1, 2, 4])
-def test_undoing_an_unfinished_epoch_restores_the_exact_bits_of_the_finished_ones(epochs_done):
-    run = start(module=Net, augment=Interrupting(at=3 * epochs_done + 2), num_gradual=2)
+@pytest.mark.parametrize("module", [Net, None], ids=["with batch statistics", "default"])
+def test_undoing_an_unfinished_epoch_restores_the_exact_bits_of_the_finished_ones(module, epochs_done):
+    run = start(module=module, augment=Interrupting(at=3 * epochs_done + 2), num_gradual=2)
     with pytest.raises(KeyboardInterrupt):
         run_epochs(run, 6)
-    finished = run_epochs(start(module=Net, num_gradual=2), epochs_done)
+    finished = run_epochs(start(module=module, num_gradual=2), epochs_done)
     assert not equal(bits(run.training.networks), bits(finished.training.networks))
     run.undo_unfinished_epoch()
     assert equal(bits(run.training.networks), bits(finished.training.networks))
@@ -431,12 +491,17 @@ def fit_partially(clf, run):
     return clf
 
 
-@pytest.mark.parametrize("parameters", [{}, {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9}])
-def test_resuming_gives_the_bits_of_going_on(parameters):
-    clf = estimator(module=Net, **parameters)
+@pytest.mark.parametrize("module", [Net, None], ids=["with batch statistics", "default"])
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9}, {"optimizer": averaging}],
+    ids=["Adam", "SGD", "function"],
+)
+def test_resuming_gives_the_bits_of_going_on(parameters, module):
+    clf = estimator(module=module, **parameters)
     fit_partially(clf, run_epochs(Run.start(clf, X, Y, None), 2))
     resumed = run_epochs(Run.resume(clf, X, Y, None), 3)
-    straight = run_epochs(start(module=Net, **parameters), 5)
+    straight = run_epochs(start(module=module, **parameters), 5)
     assert equal(bits(resumed.training.networks), bits(straight.training.networks))
     assert without_durations(resumed.history) == without_durations(straight.history)
     assert resumed.epoch == 5
@@ -459,7 +524,7 @@ def test_another_optimizer_starts_without_the_state_of_the_old_one():
     fit_partially(clf, run_epochs(Run.start(clf, X, Y, None), 2))
     clf.set_params(optimizer=torch.optim.SGD)
     run = run_epochs(Run.resume(clf, X, Y, None), 1)
-    assert [type(optimizer) for optimizer in run.training.optimizers] == [torch.optim.SGD] * 2
+    assert [type(optimizer) for optimizer in run.training.optimizers] == [torch.optim.SGD]
 
 
 def test_resuming_keeps_the_standardisation_of_the_first_data():
@@ -492,6 +557,99 @@ def test_resuming_refuses_x_of_another_form():
     assert clf.n_features_in_ == 4
 
 
+def test_an_optimizer_starts_anew_where_the_networks_are_trained_in_another_way():
+    clf = estimator()
+    fit_partially(clf, run_epochs(Run.start(clf, X, Y, None), 2))
+    for network in clf.modules_:
+        network[1].register_forward_hook(lambda *_: None)
+    with pytest.warns(UserWarning, match="the optimizer starts anew"):
+        run = Run.resume(clf, X, Y, None)
+    assert not any(optimizer.state for optimizer in run.training.optimizers)
+    run_epochs(run, 1)
+
+
+def test_an_optimizer_starts_anew_where_a_layer_was_frozen():
+    clf = estimator(module=Net)
+    fit_partially(clf, run_epochs(Run.start(clf, X, Y, None), 2))
+    for network in clf.modules_:
+        next(network.parameters()).requires_grad_(False)
+    with pytest.warns(UserWarning, match="the optimizer starts anew"):
+        run_epochs(Run.resume(clf, X, Y, None), 1)
+
+
+class Masked(nn.Module):
+    """Rules out a class by minus infinity."""
+
+    def __init__(self, n_features, n_classes):
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_classes + 1)
+
+    def forward(self, x):
+        logits = self.linear(x)[:, :-1]
+        return torch.where(logits < logits.max(1, keepdim=True).values - 1e4, -torch.inf, logits) + RULED_OUT
+
+
+RULED_OUT = torch.tensor([0.0, 0.0, -torch.inf, 0.0])
+
+
+def test_classes_may_be_ruled_out_by_infinite_logits():
+    y = np.where(np.arange(N) % 4 == 2, 1, np.arange(N) % 4)
+    run = run_epochs(start(X, y, classes=[0, 1, 2, 3], module=Masked), 2)
+    assert np.isfinite(run.history[-1]["loss"]).all()
+
+
+class InDouble(nn.Module):
+    def __init__(self, n_features, n_classes):
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_classes)
+
+    def forward(self, x):
+        return self.linear(x).double()
+
+
+def test_logits_of_another_precision_than_the_weights_are_fine():
+    assert run_epochs(start(module=InDouble), 2).epoch == 2
+
+
+def test_a_batch_size_beyond_all_memory_is_that_of_all_rows():
+    small, large = (run_epochs(start(batch_size=size), 2) for size in (N, 10**12))
+    for a, b in zip(bits(small.training.networks), bits(large.training.networks), strict=True):
+        assert torch.equal(a, b)
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, parameters, lr):
+        return torch.optim.SGD(parameters, lr=lr)
+
+
+def test_an_optimizer_may_be_any_callable():
+    assert len(run_epochs(start(optimizer=Unhashable()), 1).training.optimizers) == 2
+
+
+class SparseEmbedding(nn.Module):
+    def __init__(self, n_classes):
+        super().__init__()
+        self.bag = nn.EmbeddingBag(9, n_classes, sparse=True)
+
+    def forward(self, x):
+        return self.bag(x)
+
+
+def test_sparse_gradients_are_trained_by_optimizers_that_take_them():
+    codes = np.random.default_rng(0).integers(0, 9, (N, 3))
+    run_epochs(start(codes, module=SparseEmbedding, optimizer=torch.optim.SGD), 2)
+
+
+@pytest.mark.parametrize("given", ["fused", "foreach"])
+def test_how_an_optimizer_updates_is_left_to_the_user(given):
+    run = start(**{f"optimizer__{given}": False})
+    assert run.training.optimizers[0].param_groups[0][given] is False
+    assert not run.training.optimizers[0].param_groups[0]["fused"]
+    assert start().training.optimizers[0].param_groups[0]["fused"]
+
+
 # --- the forget rate found from the data -----------------------------------------------------------------------------
 
 JOINT = np.array([[0.3, 0.02, 0.0], [0.1, 0.2, 0.03], [0.05, 0.0, 0.3]])
@@ -504,7 +662,7 @@ def cross_fit(monkeypatch):
 
     def scripted(make, data, codes, weights, **parameters):
         calls.append({"make": make, "data": data, "codes": codes, "weights": weights} | parameters)
-        return JOINT, np.tile([0.5, 0.3, 0.2], (len(codes), 1))
+        return JOINT, np.tile([0.5, 0.3, 0.2], (len(codes), 1)), 1.0
 
     monkeypatch.setattr("skcoteach.run.cross_fit", scripted)
     return calls
@@ -531,6 +689,7 @@ def test_estimated_rate_is_that_of_the_joint_distribution_and_the_schedule_rises
 def too_sure(monkeypatch, cross_fit):
     """A cross-fit whose networks turn out four times as sure as they are right."""
     monkeypatch.setattr("skcoteach.run.temperature_of", lambda *_: 4.0)
+    monkeypatch.setattr(CoTeaching, "logit_scale", property(lambda self: 1.0, lambda self, value: None), raising=False)
 
 
 def test_logits_are_divided_by_the_temperature_when_the_training_is_over(too_sure):
@@ -540,6 +699,24 @@ def test_logits_are_divided_by_the_temperature_when_the_training_is_over(too_sur
     for fitted in (run.fitted(copy_networks=True), run.fitted()):
         for network, logits in zip(fitted["modules_"], in_training, strict=True):
             assert torch.allclose(network(x), logits / 4)
+
+
+@pytest.mark.parametrize(
+    "scale, expected", [(0.5, 2.0), (3.0, 12.0), (0.1, 1.0), (1000.0, MAXIMUM_TEMPERATURE), (math.inf, 1.0)]
+)
+def test_the_temperature_grows_with_the_logits_since_the_cross_fit(scale, expected, cross_fit, monkeypatch):
+    monkeypatch.setattr("skcoteach.run.temperature_of", lambda *_: 4.0)
+    run = run_epochs(start(*enough(), forget_rate="auto"), 1)
+    assert run.training.logit_scale > 0
+    run.training.logit_scale = scale
+    assert run.fitted()["_state"].temperature == pytest.approx(expected)
+
+
+def test_the_scale_of_the_logits_is_their_mean_standard_deviation(cross_fit):
+    run = start(lr=1e-12)  # the networks stay as they are
+    logits = torch.stack([network(torch.from_numpy(X)).detach() for network in run.training.networks])
+    run_epochs(run, 1)
+    assert run.training.logit_scale == pytest.approx(float(logits.std(2, correction=0).mean()), rel=1e-3)
 
 
 def test_copies_for_callbacks_do_not_change_what_is_trained(too_sure):
@@ -624,7 +801,11 @@ def test_pairs_of_the_cross_fit_are_made_as_the_estimator_says(cross_fit):
     assert [network[1].out_features for network in pair.networks] == [5, 7]
     assert pair.networks[0][1].weight.dtype == torch.float64
     assert pair.networks[0][0].mean.tolist() == pytest.approx(X[::2].mean(axis=0), rel=1e-5)  # of its half alone
-    assert [optimizer.param_groups[0]["momentum"] for optimizer in pair.optimizers] == [0.5, 0.5]
+    groups = [group for optimizer in pair.optimizers for group in optimizer.param_groups]
+    assert [group["momentum"] for group in groups] == [0.5, 0.5]
+    assert [id(p) for group in groups for p in group["params"]] == [
+        id(p) for network in pair.networks for p in network.parameters()
+    ]
     assert (pair.batch_size, pair.num_iter_per_epoch, pair.class_floor) == (20, 3, 0.25)
     assert (pair.augment, pair.seed) == (augment, 1)
     assert equal(bits(pair.networks), bits(same.networks))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skcoteach.selection import kept_mean, kept_weights, small_loss_indices
+from skcoteach.selection import budgets, fill_budgets, kept_weights, small_loss_indices
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -209,20 +209,89 @@ def test_kept_weights_carry_no_gradient():
     assert not kept.requires_grad
 
 
-# --- the objective ---------------------------------------------------------------------------------------------------
+# --- several batches and several networks at once --------------------------------------------------------------------
 
 
-def test_objective_is_the_mean_weighted_by_what_is_kept():
-    losses = torch.tensor([1.0, 5.0, 3.0], dtype=torch.float64, requires_grad=True)
-    objective = kept_mean(losses, torch.tensor([2.0, 0.0, 0.5], dtype=torch.float64))
-    objective.backward()
-    assert objective.item() == pytest.approx((2 * 1 + 0.5 * 3) / 2.5)
-    assert losses.grad.tolist() == pytest.approx([2 / 2.5, 0, 0.5 / 2.5])
+@st.composite
+def several_batches(draw):
+    """Batches of one size, as tensors (n_batches, n): losses of two networks (2, n_batches, n), targets and weights."""
+    n, n_batches = draw(st.integers(1, 24)), draw(st.integers(1, 3))
+    losses, targets, weights = (
+        torch.tensor(draw(st.lists(values, min_size=size, max_size=size)), dtype=dtype)
+        for values, size, dtype in (
+            (st.integers(0, 12), 2 * n_batches * n, torch.float64),
+            (st.integers(0, 3), n_batches * n, torch.int64),
+            (st.integers(0, 12).map(lambda quarters: quarters / 4), n_batches * n, torch.float64),
+        )
+    )
+    return losses.view(2, n_batches, n), targets.view(n_batches, n), weights.view(n_batches, n)
+
+
+@settings(max_examples=100, deadline=None)
+@given(several_batches(), forget_rates, class_floors)
+def test_budgets_of_several_batches_are_those_of_each(batch, forget_rate, class_floor):
+    _, targets, weights = batch
+    parameters = {"class_floor": class_floor, "n_classes": 4}
+    claims, shares = budgets(targets, weights, forget_rate, **parameters)
+    for i in range(len(targets)):
+        expected_claims, expected_shares = budgets(targets[i], weights[i], forget_rate, **parameters)
+        assert torch.equal(claims[:, i], expected_claims)
+        assert torch.equal(shares[:, i], expected_shares)
+    deeper = budgets(targets[None, :, None], weights[None, :, None], forget_rate, **parameters)
+    assert torch.equal(deeper[0][:, 0, :, 0], claims)
+    assert torch.equal(deeper[1][:, 0, :, 0], shares)
+
+
+@settings(max_examples=100, deadline=None)
+@given(several_batches(), forget_rates, class_floors)
+def test_what_several_networks_keep_is_what_each_keeps(batch, forget_rate, class_floor):
+    losses, targets, weights = batch
+    for i in range(len(targets)):
+        given = targets[i], weights[i], forget_rate
+        kept = kept_weights(losses[:, i], *given, class_floor=class_floor, n_classes=4)
+        each = [kept_weights(own, *given, class_floor=class_floor, n_classes=4) for own in losses[:, i]]
+        assert torch.equal(kept, torch.stack(each))
+        assert kept_weights(losses[None, :, i, None], *given, class_floor=class_floor, n_classes=4).shape == (
+            (1, 2, 1, len(targets[i]))
+        )
+
+
+@settings(max_examples=100, deadline=None)
+@given(several_batches(), forget_rates, class_floors, st.integers(1, 9), st.integers(0, 3), st.integers(0, 12))
+def test_rows_without_weight_that_fill_up_a_batch_change_nothing(batch, forget_rate, class_floor, n, target, loss):
+    losses, targets, weights = batch[0][:, 0], batch[1][:1], batch[2][:1]
+    parameters = {"class_floor": class_floor, "n_classes": 4}
+    padded_targets = torch.nn.functional.pad(targets, (0, n), value=target)
+    padded_weights = torch.nn.functional.pad(weights, (0, n))
+    claims, shares = (each[:, 0] for each in budgets(targets, weights, forget_rate, **parameters))
+    padded, padded_shares = (each[:, 0] for each in budgets(padded_targets, padded_weights, forget_rate, **parameters))
+    assert torch.equal(padded, torch.nn.functional.pad(claims, (0, n)))
+    assert torch.equal(padded_shares, shares)
+    kept = fill_budgets(losses, claims, shares)
+    padded_kept = fill_budgets(torch.nn.functional.pad(losses, (0, n), value=loss), padded, padded_shares)
+    torch.testing.assert_close(padded_kept, torch.nn.functional.pad(kept, (0, n)), rtol=1e-12, atol=1e-12)
+
+
+def test_claims_and_shares_of_the_classes_stand_before_those_of_the_batch():
+    targets, weights = torch.tensor([0, 1, 1]), torch.tensor([9.0, 1.0, 2.0])
+    claims, shares = budgets(targets, weights, 0.25, class_floor=0.5, n_classes=3)
+    assert claims.tolist() == [[9, 0, 0], [0, 1, 2], [0, 0, 0], [9, 1, 2]]
+    assert shares.tolist() == [[0.375], [0], [0], [0.75]]  # only one of the classes has 8 examples' worth of weight
+    claims, shares = budgets(targets, weights, 0.25, class_floor=0.0, n_classes=3)
+    assert (claims.tolist(), shares.tolist()) == ([[9, 1, 2]], [[0.75]])
+
+
+def test_budgets_are_filled_in_the_order_of_the_losses_and_the_largest_part_counts():
+    claims = torch.tensor([[4.0, 0.0, 4.0], [1.0, 1.0, 1.0]])
+    kept = fill_budgets(torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]), claims, torch.tensor([[0.75], [0.5]]))
+    assert kept.tolist() == [[2.0, 0.5, 4.0], [4.0, 0.5, 2.0]]
 
 
 def test_selection_never_asks_the_device_for_a_number():
     """Tensors on the meta device have shapes and no values: whatever depends on a value raises."""
-    losses, weights = torch.empty(2, 32, device="meta")
+    losses, weights = torch.empty(2, 32, device="meta"), torch.empty(32, device="meta")
     targets = torch.empty(32, dtype=torch.int64, device="meta")
-    kept = kept_weights(losses, targets, weights, 0.2, class_floor=0.5, n_classes=3)
-    assert kept_mean(losses[small_loss_indices(losses, 0.0)], kept).shape == ()
+    for class_floor in (0.0, 0.5):
+        kept = kept_weights(losses, targets, weights, 0.2, class_floor=class_floor, n_classes=3)
+        assert (kept.shape, kept.device.type) == ((2, 32), "meta")
+    assert small_loss_indices(losses[0], 0.0).shape == (32,)

@@ -1,7 +1,7 @@
 """An epoch of co-teaching, held against a plain loop written from the design's words and not from the code."""
 
-import dataclasses
 import copy
+import dataclasses
 import math
 import random
 
@@ -12,7 +12,10 @@ from torch import nn
 
 from skcoteach import training
 from skcoteach.batches import Rows
+from skcoteach.chains import Chains
+from skcoteach.engines import ELEMENTWISE, Autograd
 from skcoteach.networks import MLP, Standardize
+from skcoteach.streaming import stream
 from skcoteach.training import (
     CoTeaching,
     DivergedError,
@@ -28,6 +31,20 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 CPU = torch.device("cpu")
 N, N_FEATURES, N_CLASSES = 90, 4, 3
+ENGINES = {"autograd": lambda networks: Autograd(networks, N_CLASSES), "chains": Chains}
+both_engines = pytest.mark.parametrize("engine", ENGINES)
+
+
+class WatchedRows(Rows):
+    """Rows that remember which of them were asked for, at each time."""
+
+    def __init__(self, X):
+        super().__init__(X)
+        self.asked = []
+
+    def __getitem__(self, rows):
+        self.asked.append(torch.arange(len(self))[rows].tolist())
+        return super().__getitem__(rows)
 
 
 def make_data(n=N, weights=None, dtype=torch.float64, seed=0):
@@ -36,7 +53,7 @@ def make_data(n=N, weights=None, dtype=torch.float64, seed=0):
     targets = torch.from_numpy(generator.choice(N_CLASSES, n, p=[0.6, 0.3, 0.1]))  # classes with and without a budget
     weights = torch.ones(n, dtype=dtype) if weights is None else torch.as_tensor(weights, dtype=dtype)
     used = weights.nonzero()[:, 0]
-    return TrainingData(Rows(X).place(CPU, dtype), targets, weights, used, targets[used], N_CLASSES)
+    return TrainingData(WatchedRows(X).place(CPU, dtype), targets, weights, used, targets[used], N_CLASSES)
 
 
 def uneven_weights(n=N):
@@ -50,7 +67,7 @@ def make_networks(module=None, seed=0, dtype=torch.float64):
     return tuple(module().to(dtype) for _ in range(2))
 
 
-def make_training(networks=None, optimizer=torch.optim.Adam, n=N, **parameters):
+def make_training(networks=None, optimizer=torch.optim.Adam, n=N, engine="autograd", **parameters):
     networks = networks or make_networks()
     parameters = {
         "batch_size": 32,
@@ -60,8 +77,12 @@ def make_training(networks=None, optimizer=torch.optim.Adam, n=N, **parameters):
         "seed": 7,
         "keepers": torch.full((n,), 2),
     } | parameters
-    optimizers = tuple(optimizer(network.parameters(), lr=1.0) for network in networks)
-    return CoTeaching(networks, optimizers, **parameters)
+    engine = ENGINES[engine](networks)
+    if optimizer in ELEMENTWISE:
+        optimizers = [optimizer([{"params": own} for own in engine.parameters], lr=1.0)]
+    else:
+        optimizers = [optimizer(own, lr=1.0) for own in engine.parameters]
+    return CoTeaching(networks, optimizers, engine=engine, **parameters)
 
 
 def watched(networks):
@@ -154,17 +175,19 @@ def plain_epoch(networks, optimizers, data, batches_of_rows, learning_rate, forg
 PLAN = [(0.01, 0.0), (0.02, 0.15), (0.005, 0.45)]  # learning rate and forget rate of three epochs
 
 
+@both_engines
 @pytest.mark.parametrize("class_floor", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("weights", [None, uneven_weights()], ids=["unit weights", "uneven weights"])
-def test_epochs_are_those_of_a_plain_loop(class_floor, weights):
+def test_epochs_are_those_of_a_plain_loop(class_floor, weights, engine):
     data = make_data(weights=weights)
-    co_teaching = make_training(class_floor=class_floor)
+    co_teaching = make_training(class_floor=class_floor, engine=engine)
     plain = copy.deepcopy(co_teaching.networks)
     plain_optimizers = [torch.optim.Adam(network.parameters()) for network in plain]
-    inputs = watched(co_teaching.networks)
     for epoch, (learning_rate, forget_rate) in enumerate(PLAN):
+        data.rows.asked.clear()
         record, kept, losses, predicted, seen = co_teaching.run_epoch(data, epoch, learning_rate, forget_rate)
-        rows = rows_of(inputs[0], data)
+        order = sum(data.rows.asked, [])
+        rows = [order[start : start + 32] for start in range(0, len(order), 32)]
         expected, expected_kept, expected_losses = plain_epoch(
             plain, plain_optimizers, data, rows, learning_rate, forget_rate, class_floor
         )
@@ -175,8 +198,62 @@ def test_epochs_are_those_of_a_plain_loop(class_floor, weights):
         assert record["forget_rate"] == forget_rate
         assert kept.tolist() == pytest.approx(expected_kept, rel=1e-10, abs=1e-10)
         assert losses.tolist() == pytest.approx(expected_losses, rel=1e-10, abs=1e-10)
-        assert seen.nonzero()[:, 0].tolist() == sorted(sum(rows, []))
-        inputs[0].clear()
+        assert seen.nonzero()[:, 0].tolist() == sorted(order)
+
+
+# --- blocks of batches -----------------------------------------------------------------------------------------------
+
+
+@both_engines
+@pytest.mark.parametrize("class_floor", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("name", "value"), [("BATCHES_PER_BLOCK", 1), ("BATCHES_PER_BLOCK", 2), ("NUMBERS_PER_BLOCK", 1)]
+)
+def test_rows_in_several_blocks_give_the_bits_of_one_block(name, value, class_floor, engine, monkeypatch):
+    results = []
+    for in_blocks in (False, True):
+        if in_blocks:
+            monkeypatch.setattr(training, name, value)
+        data = make_data(weights=uneven_weights())
+        co_teaching = make_training(batch_size=16, class_floor=class_floor, engine=engine)
+        of_examples, records = [], []
+        for epoch, (learning_rate, forget_rate) in enumerate(PLAN):
+            record, *told = co_teaching.run_epoch(data, epoch, learning_rate, forget_rate)
+            of_examples += told
+            records.append(record)
+        results.append((of_examples + bits(co_teaching.networks) + [co_teaching.keepers], records, data.rows.asked))
+    (whole, records, asked), (in_blocks, records_in_blocks, asked_in_blocks) = results
+    assert equal(whole, in_blocks)
+    for record, record_in_blocks in zip(records, records_in_blocks, strict=True):
+        for each in ("loss", "accuracy", "agreement"):  # sums, which blocks add in another order
+            assert record_in_blocks[each] == pytest.approx(record[each], rel=1e-14), each
+    assert len(asked) == len(PLAN) < len(asked_in_blocks)
+    assert sum(asked, []) == sum(asked_in_blocks, [])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "batches", "size"),
+    [(10**9, 1, 20), (10**9, 3, 60), (20 * 6 * 2, 9, 40), (20 * 6 * 3 - 1, 9, 40), (1, 9, 20)],
+)
+def test_blocks_are_whole_batches_of_no_more_numbers_than_allowed_but_one_at_least(numbers, batches, size, monkeypatch):
+    """A row counts as its features or as both networks' logits, 6, whichever are more."""
+    monkeypatch.setattr(training, "NUMBERS_PER_BLOCK", numbers)
+    monkeypatch.setattr(training, "BATCHES_PER_BLOCK", batches)
+    data = make_data()
+    make_training(batch_size=20).run_epoch(data, 0, 0.01, 0.2)
+    assert [len(rows) for rows in data.rows.asked] == [len(block) for block in torch.arange(80).split(size)]
+
+
+@both_engines
+def test_the_augmented_batches_are_trained_on_by_both_engines_alike(engine):
+    data = make_data()
+    co_teaching = make_training(augment=lambda x: x.flip(1) * 2, engine=engine)
+    other = make_training()
+    flipped = dataclasses.replace(data, rows=Rows(data.rows.X[:, ::-1] * 2).place(CPU, torch.float64))
+    for epoch, (learning_rate, forget_rate) in enumerate(PLAN):
+        co_teaching.run_epoch(data, epoch, learning_rate, forget_rate)
+        other.run_epoch(flipped, epoch, learning_rate, forget_rate)
+    torch.testing.assert_close(bits(co_teaching.networks), bits(other.networks), rtol=1e-10, atol=1e-10)
 
 
 def test_each_network_learns_from_what_its_peer_keeps():
@@ -208,10 +285,11 @@ def test_each_network_learns_from_what_its_peer_keeps():
 
 @pytest.mark.parametrize("weights", [None, uneven_weights()], ids=["unit weights", "uneven weights"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_losses_are_the_mean_of_both_networks_losses_before_the_step(weights, dtype):
+@both_engines
+def test_losses_are_the_mean_of_both_networks_losses_before_the_step(weights, dtype, engine):
     """Of all examples in the batch, forgotten ones too, not weighted."""
     data = make_data(weights=weights, dtype=dtype)
-    co_teaching = make_training(make_networks(dtype=dtype), batch_size=N)
+    co_teaching = make_training(make_networks(dtype=dtype), batch_size=N, engine=engine)
     X = data.rows[torch.arange(N)]
     with torch.no_grad():
         of_each = [network(X).log_softmax(1).gather(1, data.targets[:, None])[:, 0] for network in co_teaching.networks]
@@ -223,9 +301,10 @@ def test_losses_are_the_mean_of_both_networks_losses_before_the_step(weights, dt
     torch.testing.assert_close(losses, torch.where(seen, -(of_each[0] + of_each[1]) / 2, 0), rtol=1e-5, atol=1e-6)
 
 
-def test_the_predicted_class_has_the_highest_geometric_mean_of_both_probabilities_before_the_step():
+@both_engines
+def test_the_predicted_class_has_the_highest_geometric_mean_of_both_probabilities_before_the_step(engine):
     data = make_data()
-    co_teaching = make_training(batch_size=N)
+    co_teaching = make_training(batch_size=N, engine=engine)
     X = data.rows[torch.arange(N)]
     with torch.no_grad():
         of_each = [network(X).softmax(1) for network in co_teaching.networks]
@@ -265,7 +344,8 @@ def test_rows_that_were_not_seen_have_nothing_kept_and_no_loss():
     assert (predicted[seen] >= 0).all() and (predicted[~seen] == -1).all()
 
 
-def test_rows_of_weight_zero_are_as_absent():
+@both_engines
+def test_rows_of_weight_zero_are_as_absent(engine):
     weights = uneven_weights()
     data = make_data(weights=weights)
     present = data.used.numpy()
@@ -278,7 +358,7 @@ def test_rows_of_weight_zero_are_as_absent():
         alone.targets[present],
         N_CLASSES,
     )
-    with_them, without = make_training(), make_training(n=len(present))
+    with_them, without = make_training(engine=engine), make_training(n=len(present), engine=engine)
     _, kept, losses, predicted, seen = with_them.run_epoch(data, 0, 0.01, 0.3)
     _, kept_alone, losses_alone, predicted_alone, seen_alone = without.run_epoch(alone, 0, 0.01, 0.3)
     assert equal(bits(with_them.networks), bits(without.networks))
@@ -325,8 +405,9 @@ def test_every_batch_gets_its_share_of_what_was_kept_and_of_each_class():
     assert not torch.equal(co_teaching.keepers, keepers)
 
 
-def test_keepers_count_the_networks_that_kept_a_row():
-    co_teaching = make_training(num_iter_per_epoch=1, keepers=torch.ones(N, dtype=torch.int64))
+@both_engines
+def test_keepers_count_the_networks_that_kept_a_row(engine):
+    co_teaching = make_training(engine=engine, num_iter_per_epoch=1, keepers=torch.ones(N, dtype=torch.int64))
     _, kept, _, _, seen = co_teaching.run_epoch(make_data(), 0, 0.01, 0.3)
     assert (co_teaching.keepers[~seen] == 1).all()  # what is known of the others stays
     assert co_teaching.keepers[seen].tolist() == (2 * kept[seen]).round().long().tolist()
@@ -440,7 +521,9 @@ def test_random_state_depends_on_every_number_it_is_given():
 
 @pytest.mark.parametrize("class_floor", [0.0, 0.5])
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
-def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, monkeypatch):
+@both_engines
+@pytest.mark.parametrize("augment", [None, lambda x: x.flip(1)], ids=["plain", "augmented"])
+def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, monkeypatch, engine, augment):
     """The meta device holds shapes only: whoever asks it for a number, or for a shape that depends on one, fails."""
     meta = torch.device("meta")
     networks = [network.to(meta) for network in make_networks()]
@@ -450,10 +533,53 @@ def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, monke
     )
     asked = []
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: asked.append(tensor.shape) or torch.ones(tensor.shape))
-    co_teaching = make_training(networks, optimizer, class_floor=class_floor, augment=lambda x: x.flip(1))
+    co_teaching = make_training(networks, optimizer, class_floor=class_floor, augment=augment, engine=engine)
     _, kept, losses, predicted, seen = co_teaching.run_epoch(data, 0, 0.01, 0.3)
     assert len(asked) == 1
     assert {each.device for each in (kept, losses, predicted, seen)} == {meta}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
+@pytest.mark.parametrize("joined", [False, True], ids=["autograd", "chains"])
+def test_an_epoch_on_cuda_never_waits_for_the_device(joined, monkeypatch):
+    device = torch.device("cuda")
+    host = make_data(dtype=torch.float32)
+    data = dataclasses.replace(
+        host,
+        rows=Rows(host.rows.X).place(device, torch.float32),
+        targets=host.targets.to(device),
+        weights=host.weights.to(device),
+    )
+    data.rows.settle()
+    networks = tuple(network.to(device) for network in make_networks(dtype=torch.float32))
+    engine = Chains(networks) if joined else Autograd(networks, N_CLASSES)
+    optimizer = torch.optim.Adam([p for own in engine.parameters for p in own], fused=True)
+    co_teaching = CoTeaching(
+        networks,
+        [optimizer],
+        engine=engine,
+        batch_size=32,
+        num_iter_per_epoch=None,
+        class_floor=0.5,
+        augment=None,
+        seed=7,
+        keepers=torch.full((N,), 2),
+    )
+    co_teaching.run_epoch(data, 0, 0.01, 0.2)
+    watched_blocks = []
+
+    def watched(*arguments):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for block in stream(*arguments):
+                watched_blocks.append(len(block[0]))
+                yield block
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(training, "stream", watched)
+    co_teaching.run_epoch(data, 1, 0.01, 0.2)
+    assert sum(watched_blocks) == N
 
 
 @pytest.mark.parametrize("question", [bool, float, int, torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.nonzero])
@@ -504,16 +630,197 @@ def test_the_learning_rate_is_set_in_every_parameter_group():
 
 @pytest.mark.parametrize(("index", "name"), [(0, "first"), (1, "second")])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_a_loss_that_is_not_finite_is_told_with_network_epoch_and_remedy(index, name, value):
+@both_engines
+def test_a_loss_that_is_not_finite_is_told_with_network_epoch_and_remedy(index, name, value, engine):
     networks = make_networks()
     with torch.no_grad():
         networks[index][-1].bias[0] = value
     with pytest.raises(DivergedError, match=f"loss of the {name} network became .* in epoch 3.*smaller lr than 0.01"):
-        make_training(networks).run_epoch(make_data(), 3, 0.01, 0.3)
+        make_training(networks, engine=engine).run_epoch(make_data(), 3, 0.01, 0.3)
 
 
 def test_divergence_is_a_value_error():
     assert issubclass(DivergedError, ValueError)
+
+
+# --- save and restore ------------------------------------------------------------------------------------------------
+
+
+class Slowing(torch.optim.Optimizer):
+    """Makes smaller steps from call to call, by a state that is no tensor."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                steps = self.state[parameter].setdefault("steps", [])
+                steps.append(group["lr"])
+                parameter.sub_(parameter.grad, alpha=sum(steps) / len(steps) ** 2)
+
+
+class OwnMomentum(torch.optim.SGD):
+    """To the training any optimizer, whose state happens to be tensors."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr, momentum=0.9)
+
+
+def elementwise(optimizer, **options):
+    """An optimizer with options, known by its class."""
+    return lambda engine: [optimizer([{"params": own} for own in engine.parameters], lr=1.0, **options)]
+
+
+def one_for_each(optimizer, **options):
+    return lambda engine: [optimizer(own, lr=1.0, **options) for own in engine.parameters]
+
+
+OPTIMIZERS = {
+    "Adam": elementwise(torch.optim.Adam),
+    "Adam with amsgrad": elementwise(torch.optim.Adam, amsgrad=True),
+    "SGD": elementwise(torch.optim.SGD),
+    "SGD with momentum": elementwise(torch.optim.SGD, momentum=0.9),
+    "NAdam": elementwise(torch.optim.NAdam),
+    "ASGD": elementwise(torch.optim.ASGD),
+    "Adagrad": elementwise(torch.optim.Adagrad),
+    "Adam for each": one_for_each(torch.optim.Adam),
+    "subclass with tensors": one_for_each(OwnMomentum),
+    "own with lists": one_for_each(Slowing),
+}
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
+
+
+def make_restorable(optimizer, engine):
+    """A training; with autograd of networks with batch statistics and dropout."""
+    networks = make_networks(noisy_module if engine == "autograd" else None)
+    co_teaching = make_training(networks, engine=engine)
+    co_teaching.optimizers = OPTIMIZERS[optimizer](co_teaching.engine)
+    return co_teaching
+
+
+def train(co_teaching, epochs, data):
+    for epoch in epochs:
+        co_teaching.run_epoch(data, epoch, 0.02 / (epoch + 1), 0.2)
+        co_teaching.save()
+
+
+def interrupt(co_teaching, epoch, data, at):
+    """Press Ctrl-C before the optimizers of the given step."""
+    backward, steps = co_teaching.engine.backward, iter(range(100))
+
+    def interrupted(gradient):
+        backward(gradient)
+        if next(steps) == at:
+            raise KeyboardInterrupt
+
+    co_teaching.engine.backward = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        co_teaching.run_epoch(data, epoch, 0.03, 0.4)
+    del co_teaching.engine.backward
+
+
+def states(co_teaching):
+    """Everything that the training goes on from: numbers of the networks, and the optimizers' states as plain lists."""
+    return bits(co_teaching.networks), [plain_state(each.state_dict()["state"]) for each in co_teaching.optimizers]
+
+
+def plain_state(value):
+    if isinstance(value, dict):
+        return {key: plain_state(each) for key, each in value.items()}
+    return value.tolist() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+
+
+def assert_same_states(actual, expected):
+    assert equal(actual[0], expected[0])
+    assert actual[1] == expected[1]
+
+
+@both_engines
+@every_optimizer
+@pytest.mark.parametrize(("saved", "at"), [(1, 0), (1, 2), (2, 1), (3, 2)])
+def test_after_restore_the_training_goes_on_with_the_bits_of_an_uninterrupted_one(saved, at, optimizer, engine):
+    data = make_data()
+    straight, interrupted = (make_restorable(optimizer, engine) for _ in range(2))
+    train(straight, range(saved), data)
+    train(interrupted, range(saved), data)
+    interrupt(interrupted, saved, data, at)
+    assert at == 0 or not equal(bits(interrupted.networks), bits(straight.networks))
+    interrupted.restore()
+    assert_same_states(states(interrupted), states(straight))
+    for each in (straight, interrupted):
+        train(each, range(saved, saved + 2), data)
+    assert_same_states(states(interrupted), states(straight))
+
+
+@both_engines
+@every_optimizer
+def test_what_is_saved_is_the_state_of_the_call_not_of_later(optimizer, engine):
+    data = make_data()
+    co_teaching = make_restorable(optimizer, engine)
+    train(co_teaching, range(2), data)
+    expected = states(co_teaching)
+    for epoch in range(2, 4):
+        co_teaching.run_epoch(data, epoch, 0.01, 0.3)  # not saved
+    co_teaching.restore()
+    assert_same_states(states(co_teaching), expected)
+
+
+@both_engines
+@every_optimizer
+def test_the_same_can_be_restored_again(optimizer, engine):
+    data = make_data()
+    co_teaching = make_restorable(optimizer, engine)
+    train(co_teaching, range(2), data)
+    expected = states(co_teaching)
+    for at in (1, 2):
+        interrupt(co_teaching, 2, data, at)
+        co_teaching.restore()
+        assert_same_states(states(co_teaching), expected)
+
+
+@both_engines
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD with momentum", "own with lists"])
+@pytest.mark.parametrize("saved", [1, 2, 3])
+def test_a_save_that_is_interrupted_half_way_leaves_the_earlier_one_whole(saved, optimizer, engine, monkeypatch):
+    data = make_data()
+    co_teaching = make_restorable(optimizer, engine)
+    train(co_teaching, range(saved), data)
+    expected = states(co_teaching)
+    for at in (0, 1, 2, *["deepcopy"] * (optimizer == "own with lists")):
+        co_teaching.run_epoch(data, saved, 0.01, 0.3)
+        with monkeypatch.context() as patch:
+            interrupt_copies(patch, at)
+            with pytest.raises(KeyboardInterrupt):
+                co_teaching.save()
+        co_teaching.restore()
+        assert_same_states(states(co_teaching), expected)
+
+
+def interrupt_copies(patch, at):
+    """Press Ctrl-C before the given tensor is copied, or before the states of the optimizers are."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    if at == "deepcopy":
+        patch.setattr(training.copy, "deepcopy", interrupted)
+        return
+    clone, copies = torch.Tensor.clone, iter(range(1000))
+    patch.setattr(
+        torch.Tensor, "clone", lambda *each, **how: interrupted() if next(copies) == at else clone(*each, **how)
+    )
+
+
+@both_engines
+def test_saving_changes_nothing(engine):
+    data = make_data()
+    saved, never_saved = (make_restorable("Adam", engine) for _ in range(2))
+    for epoch in range(3):
+        never_saved.run_epoch(data, epoch, 0.02 / (epoch + 1), 0.2)
+    train(saved, range(3), data)
+    assert_same_states(states(saved), states(never_saved))
 
 
 # --- standardisation -------------------------------------------------------------------------------------------------
@@ -613,3 +920,53 @@ def test_logarithm_of_the_probabilities_is_exact_and_finite_for_extreme_logits()
     # log((exp(-2000) + exp(-3000)) / 2)
     assert log_mean_probabilities(extreme).tolist()[0] == pytest.approx([-2000 - math.log(2), 0.0], abs=1e-12)
     assert torch.isfinite(log_mean_probabilities(torch.tensor([[[-3e38, 3e38]], [[3e38, -3e38]]]))).all()
+
+
+class CountingData(torch.utils.data.Dataset):
+    def __init__(self, X):
+        self.X, self.asked = X, []
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, number):
+        self.asked.append(number)
+        return torch.from_numpy(self.X[number])
+
+
+def test_every_item_is_asked_for_once_for_both_networks():
+    data = CountingData(np.random.default_rng(0).normal(size=(30, N_FEATURES)))
+    rows = Rows(data).place(CPU, torch.float64)
+    data.asked.clear()
+    predict(make_networks(), rows, mean_probabilities)
+    assert data.asked == list(range(30))
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["from-the-first-rows", "from-later-rows"])
+def test_rows_are_never_changed_by_networks_that_work_in_place(late, monkeypatch):
+    monkeypatch.setattr(training, "_chunk", lambda rows: 7)
+
+    class Clamping(nn.Module):
+        def forward(self, x):
+            return x.data.clamp_(max=0.5) if not late or x[0, 0] > 20 else x * 1.0
+
+    X = np.arange(30.0 * N_FEATURES).reshape(30, N_FEATURES)
+    kept = X.copy()
+    predict((Clamping(), Clamping()), Rows(X).place(CPU, torch.float64), lambda logits: logits.mean(0))
+    assert np.array_equal(X, kept)
+
+
+def test_a_network_may_start_to_work_in_place_at_any_time():
+    class Doubling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.calls = nn.Linear(N_FEATURES, N_CLASSES), 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.linear(x.mul_(2) if self.calls > 1 else x)
+
+    data, (first, second) = make_data(), make_networks(Doubling)
+    inputs = watched((first.linear, second.linear))
+    make_training((first, second)).run_epoch(data, 0, 0.01, 0.2)
+    assert all(torch.equal(a, b) for a, b in zip(*inputs, strict=True))

@@ -1,0 +1,425 @@
+"""Any two networks are computed as each would be by itself, whatever their layers do."""
+
+import copy
+import functools
+
+import pytest
+import torch
+from torch import nn
+
+from skcoteach.engines import (
+    ELEMENTWISE,
+    Autograd,
+    autocast,
+    check_logits,
+    float32_products,
+    is_elementwise,
+    leaves_inputs_alone,
+)
+from skcoteach.networks import MLP, CifarCNN, SmallCNN
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+N, N_FEATURES, N_CLASSES = 12, 4, 3
+
+
+class Doubling(nn.Module):
+    """Works in place on its input."""
+
+    def forward(self, x):
+        return x.mul_(2)
+
+
+def plain():
+    return nn.Sequential(nn.Linear(N_FEATURES, 6), nn.ReLU(), nn.Linear(6, N_CLASSES))
+
+
+def relu_first():
+    return nn.Sequential(nn.ReLU(inplace=True), nn.Linear(N_FEATURES, N_CLASSES))
+
+
+def doubling_first():
+    return nn.Sequential(Doubling(), nn.Linear(N_FEATURES, N_CLASSES))
+
+
+def with_statistics():
+    return nn.Sequential(nn.Linear(N_FEATURES, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, N_CLASSES))
+
+
+MODULES = [plain, relu_first, doubling_first, with_statistics]
+
+
+def make_networks(first=plain, second=plain, seed=0):
+    torch.manual_seed(seed)
+    return first().double(), second().double()
+
+
+def make_inputs(n=N, seed=1):
+    return torch.randn(n, N_FEATURES, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def make_gradient(n=N, seed=2):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(2, N_CLASSES, n, dtype=torch.float64, generator=generator)
+
+
+def plain_logits_and_gradients(networks, inputs, gradient):
+    """Of copies of the networks, each on inputs of its own."""
+    networks = copy.deepcopy(networks)
+    outputs = [network(inputs.clone()) for network in networks]
+    for own, each in zip(outputs, gradient, strict=True):
+        own.backward(each.T)
+    trained = [[p for p in network.parameters() if p.requires_grad] for network in networks]
+    return [own.detach().T for own in outputs], [[p.grad for p in own] for own in trained]
+
+
+def gradients(engine):
+    return [[parameter.grad for parameter in own] for own in engine.parameters]
+
+
+def assert_same(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def assert_computes_as_plain_autograd(engine, networks, inputs, gradient):
+    logits, expected = plain_logits_and_gradients(networks, inputs, gradient)
+    actual = engine.logits(engine.prepare(inputs))
+    assert actual.shape == (2, N_CLASSES, len(inputs))
+    assert not actual.requires_grad
+    assert_same(list(actual), logits)
+    engine.backward(gradient)
+    assert_same(gradients(engine), expected)
+
+
+# --- logits and gradients --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("second", MODULES)
+@pytest.mark.parametrize("first", MODULES)
+def test_logits_and_gradients_are_those_of_each_network_by_itself_in_every_batch(first, second):
+    """The batches are parts of one block, which a network that works in place writes into."""
+    networks = make_networks(first, second)
+    engine = Autograd(networks, N_CLASSES)
+    block = make_inputs(3 * N)
+    for number, batch in enumerate(block.split(N)):
+        assert_computes_as_plain_autograd(engine, networks, batch.clone(), make_gradient(seed=number))
+    engine = Autograd(networks, N_CLASSES)
+    expected = [
+        plain_logits_and_gradients(networks, batch.clone(), make_gradient(seed=number))
+        for number, batch in enumerate(block.split(N))
+    ]
+    if with_statistics not in (first, second):  # these change with every batch
+        for number, batch in enumerate(block.split(N)):
+            assert_same(list(engine.logits(batch)), expected[number][0])
+            engine.backward(make_gradient(seed=number))
+            assert_same(gradients(engine), expected[number][1])
+
+
+def test_gradients_are_those_of_the_last_batch_alone():
+    networks = make_networks()
+    engine = Autograd(networks, N_CLASSES)
+    for parameter in networks[0].parameters():
+        parameter.grad = torch.full_like(parameter, 9.0)
+    for seed in range(3):
+        assert_computes_as_plain_autograd(engine, networks, make_inputs(seed=seed), make_gradient(seed=seed))
+
+
+def test_a_gradient_of_zero_for_one_network_leaves_the_other_as_it_is():
+    networks = make_networks()
+    engine = Autograd(networks, N_CLASSES)
+    gradient = make_gradient()
+    gradient[0] = 0
+    assert_computes_as_plain_autograd(engine, networks, make_inputs(), gradient)
+    assert all((each == 0).all() for each in gradients(engine)[0])
+
+
+def test_images_arrive_as_they_are():
+    torch.manual_seed(0)
+    networks = [
+        nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 4 * 3, N_CLASSES)).double() for _ in range(2)
+    ]
+    engine = Autograd(networks, N_CLASSES)
+    assert_computes_as_plain_autograd(engine, networks, torch.randn(N, 1, 6, 5).double(), make_gradient())
+
+
+# --- parameters ------------------------------------------------------------------------------------------------------
+
+
+def test_parameters_are_those_of_each_network_that_are_not_frozen():
+    networks = make_networks()
+    networks[0][0].requires_grad_(False)
+    parameters = Autograd(networks, N_CLASSES).parameters
+    expected = [list(networks[0][2].parameters()), list(networks[1].parameters())]
+    assert [[id(p) for p in own] for own in parameters] == [[id(p) for p in own] for own in expected]
+
+
+def test_frozen_and_unused_parameters_get_no_gradient():
+    class PartlyUsed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(N_FEATURES, N_CLASSES), nn.Linear(5, 5)
+            self.frozen = nn.Linear(N_FEATURES, N_FEATURES).requires_grad_(False)
+
+        def forward(self, x):
+            return self.used(self.frozen(x))
+
+    networks = make_networks(PartlyUsed, PartlyUsed)
+    engine = Autograd(networks, N_CLASSES)
+    for network in networks:  # an optimizer with momentum would move them on
+        network.unused.weight.grad = torch.ones_like(network.unused.weight)
+    for _ in range(2):
+        assert_computes_as_plain_autograd(engine, networks, make_inputs(), make_gradient())
+        for network in networks:
+            assert all(p.grad is not None for p in network.used.parameters())
+            assert all(p.grad is None for p in (*network.unused.parameters(), *network.frozen.parameters()))
+
+
+def test_a_parameter_that_is_used_in_some_batches_only_gets_a_gradient_in_these_only():
+    class Alternating(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.calls = nn.ModuleList([nn.Linear(N_FEATURES, N_CLASSES) for _ in range(2)]), 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.layers[self.calls % 2](x)
+
+    networks = make_networks(Alternating, plain)
+    engine = Autograd(networks, N_CLASSES)
+    for _ in range(4):
+        assert_computes_as_plain_autograd(engine, networks, make_inputs(), make_gradient())
+        with_gradient = [p.grad is not None for p in networks[0].parameters()]
+        assert with_gradient == ([False] * 2 + [True] * 2 if networks[0].calls % 2 else [True] * 2 + [False] * 2)
+
+
+# --- outputs that are no logits --------------------------------------------------------------------------------------
+
+
+class Spoiled(nn.Linear):
+    """A network whose outputs are no logits."""
+
+    def __init__(self, spoil):
+        super().__init__(N_FEATURES, N_CLASSES)
+        self.spoil = spoil
+
+    def forward(self, x):
+        return self.spoil(super().forward(x))
+
+
+@pytest.mark.parametrize(("index", "name"), [(0, "module"), (1, "module2")])
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda x: (x, x), TypeError, "must return a tensor of raw logits; it returned a tuple"),
+        (lambda x: None, TypeError, "must return a tensor of raw logits; it returned a NoneType"),
+        (lambda x: x.argmax(1), TypeError, r"must return floating point logits; got torch.int64"),
+        (lambda x: x[:, :2], ValueError, r"shape \(n_samples, n_classes\), here \(12, 3\) .*; got shape \(12, 2\)"),
+        (lambda x: x[:-1], ValueError, r"here \(12, 3\) .*; got shape \(11, 3\)"),
+        (lambda x: x[:, 0], ValueError, r"got shape \(12,\)"),
+        (lambda x: x[..., None], ValueError, r"got shape \(12, 3, 1\)"),
+        (torch.detach, ValueError, "do not depend on its parameters"),
+    ],
+    ids=["tuple", "nothing", "integers", "too few classes", "too few rows", "one axis", "three axes", "no graph"],
+)
+def test_outputs_that_are_no_logits_are_refused_with_the_parameter_that_made_the_network(
+    index, name, spoil, error, message
+):
+    networks = list(make_networks())
+    networks[index] = Spoiled(spoil).double()
+    with pytest.raises(error, match=f"(made by|by) {name} .*{message}"):
+        Autograd(networks, N_CLASSES).logits(make_inputs())
+
+
+def test_what_a_network_raises_passes_unchanged():
+    error = RuntimeError("mine")
+
+    def spoil(outputs):
+        raise error
+
+    with pytest.raises(RuntimeError) as raised:
+        Autograd([Spoiled(spoil).double(), plain().double()], N_CLASSES).logits(make_inputs())
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_floating_point_logits_of_the_right_shape_pass(dtype):
+    check_logits(torch.zeros(5, 3, dtype=dtype), "module", 5, 3)
+    check_logits(torch.zeros(1, 2, dtype=dtype), "module", 1, 2)
+    check_logits(torch.full((5, 3), torch.nan, dtype=dtype), "module", 5, 3)  # what is in them is told elsewhere
+
+
+@pytest.mark.parametrize(
+    ("outputs", "error", "message"),
+    [
+        ([[0.0] * 3] * 5, TypeError, "made by mine must return a tensor of raw logits; it returned a list"),
+        (torch.zeros(5, 3, dtype=torch.int32), TypeError, "made by mine must return floating.*; got torch.int32"),
+        (torch.zeros(5, 3, dtype=torch.complex64), TypeError, "must return floating.*; got torch.complex64"),
+        (torch.zeros(3, 5), ValueError, r"made by mine .*here \(5, 3\) .*two classes\); got shape \(3, 5\)"),
+        (torch.zeros(()), ValueError, r"got shape \(\)"),
+    ],
+    ids=["list", "integers", "complex", "transposed", "number"],
+)
+def test_what_is_no_logits_is_refused_with_what_is_expected_and_what_was_returned(outputs, error, message):
+    with pytest.raises(error, match=message):
+        check_logits(outputs, "mine", 5, 3)
+
+
+# --- precision, layout, compilation ----------------------------------------------------------------------------------
+
+
+def test_layers_compute_in_bfloat16_with_that_precision_and_weights_stay_single():
+    networks = plain(), plain()
+    seen = []
+    networks[0][0].register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    engine = Autograd(networks, N_CLASSES, precision="bf16")
+    logits = engine.logits(torch.randn(N, N_FEATURES))
+    engine.backward(torch.randn(2, N_CLASSES, N))
+    assert seen == [torch.bfloat16]
+    assert logits.dtype == torch.float32
+    assert {p.dtype for parameters in engine.parameters for p in parameters} == {torch.float32}
+    assert {p.grad.dtype for parameters in engine.parameters for p in parameters} == {torch.float32}
+
+
+def test_weights_that_an_optimizer_has_changed_are_seen_in_bfloat16():
+    """Autocast remembers the weights that it has rounded; a step later that would be those of before."""
+    engine = Autograd((plain(), plain()), N_CLASSES, precision="bf16")
+    inputs = torch.randn(N, N_FEATURES)
+    before = engine.logits(inputs)
+    with torch.no_grad():
+        for parameters in engine.parameters:
+            for parameter in parameters:
+                parameter.mul_(3)
+    assert not torch.allclose(engine.logits(inputs), before, rtol=0.1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float64"])
+def test_only_bf16_is_autocast(precision):
+    with autocast(torch.device("cpu"), precision):
+        assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("found", ["ieee", "tf32"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_products_of_float32_are_in_tf32_where_wanted_and_the_setting_is_left_as_found(precision, found):
+    settings = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    before = [each.fp32_precision for each in settings]
+    try:
+        for each in settings:
+            each.fp32_precision = found
+        with pytest.raises(KeyboardInterrupt), float32_products(torch.device("cuda"), precision):
+            assert [each.fp32_precision for each in settings] == ["tf32" if precision == "tf32" else found] * 3
+            raise KeyboardInterrupt
+        assert [each.fp32_precision for each in settings] == [found] * 3
+    finally:
+        for each, value in zip(settings, before, strict=True):
+            each.fp32_precision = value
+
+
+def test_settings_of_cuda_are_not_touched_for_other_devices():
+    before = torch.backends.cuda.matmul.fp32_precision
+    with float32_products(torch.device("cpu"), "tf32"):
+        assert torch.backends.cuda.matmul.fp32_precision == before
+
+
+def hooked():
+    network = plain()
+    network.register_forward_pre_hook(lambda module, inputs: None)
+    return network
+
+
+@pytest.mark.parametrize(
+    "network, alone",
+    [
+        (MLP(4, 3), True), (SmallCNN(1, 3), True), (plain(), True), (nn.Linear(4, 3), True), (relu_first(), False),
+        (doubling_first(), False), (hooked(), False), (nn.Identity(), False), (nn.Sequential(SmallCNN(1, 3)), True),
+    ],
+    ids=["mlp", "cnn", "chain", "linear", "relu-first", "doubling-first", "hooked", "identity", "wrapped-cnn"],
+)  # fmt: skip
+def test_only_networks_that_surely_do_not_work_in_place_get_the_rows_themselves(network, alone):
+    assert leaves_inputs_alone(network) is alone
+
+
+@pytest.mark.parametrize("network, size", [(SmallCNN, 12), (CifarCNN, 28)])
+def test_own_convolutional_networks_see_channels_last_and_compute_the_same(network, size):
+    torch.manual_seed(0)
+    networks = [network(3, 10).double().train() for _ in range(2)]
+    images = torch.rand(4, 3, size, size, dtype=torch.float64)
+    for each in networks:
+        each.dropout_rate = 0.0
+    expected = [each(images) for each in copy.deepcopy(networks)]
+    engine = Autograd(networks, 10)
+    prepared = engine.prepare(images)
+    assert prepared.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(engine.logits(prepared).mT, torch.stack(expected), rtol=1e-9, atol=1e-9)
+
+
+def test_images_for_a_users_network_stay_as_they_are():
+    """Which may reshape them with view, what channels last do not allow."""
+
+    class Viewing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4 * 36, 3)
+
+        def forward(self, x):
+            return self.linear(self.conv(x).view(len(x), -1))
+
+    engine = Autograd((Viewing(), Viewing()), 3)
+    images = torch.rand(4, 3, 8, 8)
+    assert engine.prepare(images) is images
+    engine.logits(images)
+
+
+def test_compiled_networks_give_logits_and_gradients_of_the_networks(monkeypatch):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    networks, inputs, gradient = make_networks(), make_inputs(), make_gradient()
+    expected_logits, expected_gradients = plain_logits_and_gradients(networks, inputs, gradient)
+    engine = Autograd(networks, N_CLASSES, compiled=True)
+    torch.testing.assert_close(engine.logits(inputs), torch.stack(expected_logits), rtol=1e-12, atol=1e-12)
+    engine.backward(gradient)
+    for parameters, expected in zip(engine.parameters, expected_gradients, strict=True):
+        torch.testing.assert_close([p.grad for p in parameters], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_where_torch_cannot_compile_the_parameter_is_named(monkeypatch):
+    class InductorError(RuntimeError):
+        __module__ = "torch._inductor.exc"
+
+    def fails(network):
+        def call(inputs):
+            raise InductorError("no working C++ compiler found\nand much more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails)
+    engine = Autograd(make_networks(), N_CLASSES, compiled=True)
+    message = r"compile=True cannot be done here: no working C\+\+ compiler found. Use compile=False."
+    with pytest.raises(ValueError, match=message):
+        engine.logits(make_inputs())
+
+
+def test_errors_of_the_users_network_stay_their_own_when_compiled_or_not():
+    class Failing(nn.Linear):
+        def forward(self, x):
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        Autograd((Failing(4, 3), Failing(4, 3)), 3).logits(torch.zeros(2, 4))
+
+
+def test_what_is_elementwise_can_be_asked_of_anything():
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, parameters, lr):
+            return torch.optim.SGD(parameters, lr=lr)
+
+    assert all(is_elementwise(each) for each in ELEMENTWISE)
+    own = type("Own", (torch.optim.Adam,), {})
+    assert not any(is_elementwise(each) for each in (own, Unhashable(), torch.optim.LBFGS, lambda p, lr: None))
+    assert not is_elementwise(torch.optim.Adafactor)  # divides by a norm of the whole tensor
+
+
+def test_a_perceptron_is_no_network_for_channels_last():
+    inputs = torch.randn(5, 4)
+    assert Autograd((MLP(4, 3), MLP(4, 3)), 3).prepare(inputs) is inputs

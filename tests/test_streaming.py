@@ -1,0 +1,133 @@
+"""Blocks of rows are the rows, whoever fetches them."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset, TensorDataset
+
+from skcoteach import CoTeachingClassifier, streaming
+from skcoteach.batches import Rows
+from skcoteach.streaming import stream
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+CPU = torch.device("cpu")
+X = np.random.default_rng(0).normal(size=(50, 3))
+ORDER = torch.from_numpy(np.random.default_rng(1).permutation(50)[:37])
+
+
+class Lazy(Dataset):
+    """Loads its items one by one, and remembers the threads that asked."""
+
+    def __init__(self, X, fails_at=None):
+        self.X, self.fails_at, self.threads = X, fails_at, set()
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, number):
+        self.threads.add(threading.get_ident())
+        if number == self.fails_at:
+            raise OSError("cannot be read")
+        return torch.from_numpy(self.X[number]), 0
+
+
+@pytest.fixture
+def memory_map(tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    return np.load(tmp_path / "X.npy", mmap_mode="r")
+
+
+@pytest.fixture
+def workers(monkeypatch):
+    """Two processes load the items of a Dataset, as for an accelerator."""
+    monkeypatch.setattr(streaming, "_n_workers", lambda device: 2)
+
+
+def placed(X):
+    return Rows(X).place(CPU, torch.float32)
+
+
+def is_whole(rows, size):
+    numbers, blocks = zip(*stream(rows, ORDER, size), strict=True)
+    assert torch.equal(torch.cat(numbers), ORDER)
+    assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+    assert torch.equal(torch.cat(blocks), torch.from_numpy(X[ORDER.numpy()]).float())
+
+
+@pytest.mark.parametrize("size", [1, 10, 37, 100])
+@pytest.mark.parametrize(
+    "make",
+    [np.asarray, torch.from_numpy, Lazy, lambda X: TensorDataset(torch.from_numpy(X), torch.zeros(len(X)))],
+    ids=["array", "tensor", "dataset", "tensor-dataset"],
+)
+def test_blocks_are_the_rows_in_their_order(make, size):
+    is_whole(placed(make(X)), size)
+
+
+@pytest.mark.parametrize("size", [1, 10, 37])
+def test_blocks_of_a_memory_map_are_the_rows_read_by_another_thread(memory_map, size, monkeypatch):
+    rows, threads = placed(memory_map), set()
+    read = rows.read
+    monkeypatch.setattr(rows, "read", lambda part: (threads.add(threading.get_ident()), read(part))[1])
+    is_whole(rows, size)
+    assert threads and threading.get_ident() not in threads
+
+
+def test_views_of_a_memory_map_are_read_ahead_and_arrays_are_not(memory_map):
+    assert placed(memory_map[5:]).is_far and placed(memory_map).is_far
+    assert not placed(X).is_far and not placed(np.array(memory_map)).is_far
+
+
+@pytest.mark.parametrize("size", [1, 10, 37])
+def test_blocks_of_processes_are_the_rows(workers, size):
+    data = Lazy(X)
+    is_whole(placed(data), size)
+    assert not data.threads - {threading.get_ident()}
+
+
+def test_processes_load_datasets_only(workers, monkeypatch):
+    monkeypatch.setattr(streaming, "_by_processes", None)
+    for given in (X, torch.from_numpy(X), TensorDataset(torch.from_numpy(X)), [torch.zeros(3)] * 50):
+        assert len(next(stream(placed(given), ORDER, 10))[1]) == 10
+
+
+def test_no_process_is_started_for_the_cpu():
+    assert streaming._n_workers(CPU) == 0
+    assert 0 <= streaming._n_workers(torch.device("cuda")) <= streaming.MOST_WORKERS
+
+
+@pytest.mark.parametrize("by_processes", [False, True], ids=["here", "processes"])
+def test_errors_of_the_dataset_are_told(by_processes, monkeypatch):
+    monkeypatch.setattr(streaming, "_n_workers", lambda device: 2 * by_processes)
+    rows = placed(Lazy(X, fails_at=int(ORDER[20])))
+    with pytest.raises(OSError, match="cannot be read"):
+        list(stream(rows, ORDER, 10))
+
+
+def test_errors_of_the_reading_thread_are_told(memory_map, monkeypatch):
+    rows = placed(memory_map)
+    monkeypatch.setattr(rows, "read", lambda part: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(stream(rows, ORDER, 10))
+
+
+def test_reading_thread_ends_when_nobody_wants_more(memory_map):
+    others = {thread.name for thread in threading.enumerate()}
+    blocks = streaming._read_ahead(placed(memory_map), ORDER.split(5))
+    next(blocks)
+    assert {thread.name for thread in threading.enumerate()} - others
+    blocks.close()
+    assert not {thread.name for thread in threading.enumerate()} - others
+
+
+@pytest.mark.parametrize("source", ["memory map", "processes"])
+def test_a_fit_is_the_same_wherever_the_rows_come_from(source, memory_map, monkeypatch):
+    y = np.arange(50) % 2
+    clf = CoTeachingClassifier(forget_rate=0.2, epochs=3, batch_size=16, random_state=0, device="cpu")
+    expected = clf.fit(X, y).predict_proba(X)
+    monkeypatch.setattr(streaming, "_n_workers", lambda device: 2 * (source == "processes"))
+    given = memory_map if source == "memory map" else Lazy(X)
+    assert np.array_equal(clf.fit(given, y).predict_proba(X), expected)
