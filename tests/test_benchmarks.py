@@ -1,12 +1,17 @@
 """The experiments run from the command line, and what they share does what it says."""
 
 import json
+import types
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from skcoteach.benchmarks import speed
 from skcoteach.benchmarks.__main__ import main
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, table, transition_matrix
 from skcoteach.benchmarks.data import DATASETS
@@ -111,6 +116,48 @@ def test_mnist_is_read_from_a_folder_and_drawn_with_the_seed(tmp_path):
     assert X_train.max() == 1 and (X_test * 255).round().astype(np.uint8).tolist() == X[:9].reshape(9, -1).tolist()
     same, other = (DATASETS["mnist"](seed, str(tmp_path))[2].tolist() for seed in (1, 2))
     assert same == y_train.tolist() != other
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The only workload: 64 examples, 2 epochs of 2 batches."""
+    rng = np.random.default_rng(0)
+    X, y = (
+        rng.normal(size=(64, 5)).astype(np.float32),
+        np.arange(64) % 6,
+    )  # the documented loop needs five classes or more
+    workload = speed.Workload(X, y, None, 32, 2)
+    monkeypatch.setattr(speed, "WORKLOADS", {"tiny": (lambda: workload, False), "huge": (None, True)})
+    threads = torch.get_num_threads()
+    yield workload
+    torch.set_num_threads(threads)
+
+
+def test_speed_prints_ratios_to_every_peer_and_stores_all_times(tiny, tmp_path, capsys):
+    file = tmp_path / "speed.json"
+    main(["speed", "--rounds", "2", "--threads", "1", "--skip-parts", "--json", str(file)])
+    printed = capsys.readouterr().out
+    assert "| tiny " in printed and "huge" not in printed
+    stored = json.loads(file.read_text())
+    assert stored["command"].endswith("speed --rounds 2 --threads 1 --device cpu --precision float32")
+    times = stored["seconds"]["tiny"]
+    assert set(times) == {"fit", *speed.PEERS}
+    assert all(len(each) == 2 and min(each) > 0 for each in times.values())
+
+
+@pytest.mark.parametrize("method", ["fit", *speed.PEERS])
+def test_every_method_takes_the_same_steps_for_both_networks(method, tiny):
+    steps = []
+    options = types.SimpleNamespace(device="cpu", precision="float32")
+    run = speed._methods(tiny, options)[method]
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(optimizer))
+    try:
+        run()
+    finally:
+        hook.remove()
+    trained = sum(parameter.numel() for parameter in tiny.network().parameters())
+    taken = sum(p.numel() for each in steps for group in each.param_groups for p in group["params"])
+    assert taken == 2 * 4 * trained
 
 
 def test_an_unknown_experiment_is_refused(capsys):
