@@ -81,8 +81,8 @@ CHANNELS_LAST = (SmallCNN, CifarCNN)
 
 def leaves_inputs_alone(network: nn.Module) -> bool:
     """Whether a network is known neither to change nor to keep what it is given."""
-    first = type((layers_of(network) or [network])[0])
-    return first is nn.Linear or first is Standardize or (first in CHANNELS_LAST and layers_of(network) is not None)
+    layers = layers_of(network) or [nn.Identity()]
+    return type(layers[0]) in {nn.Linear, Standardize, *CHANNELS_LAST}
 
 
 class Autograd:
