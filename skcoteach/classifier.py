@@ -114,6 +114,11 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Multiplies ``sample_weight``; "balanced" is of the weighted counts.
     augment : callable, default=None
         Called with a whole training batch on the device, returns what both networks see instead.
+    average_decay : float in [0, 1), default=None
+        Predict with the mean of the weights after every update, in which each update counts ``average_decay`` times as
+        much as the one after it (the running statistics of batch normalisation likewise). Steadier than the last
+        weights where the training is short or noisy; 0.99 or so, and closer to 1 where there are many updates. Label
+        quality and history are of the weights that are trained. None: predict with the last weights.
     device : "auto", str, int or torch.device, default="auto"
         "auto": the device of X where that is an accelerator, else an accelerator if torch reports one that supports
         the precision, else the CPU.
@@ -206,6 +211,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         "epoch_decay_start": [Interval(Integral, 0, None, closed="left"), None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "augment": [callable, None],
+        "average_decay": [Interval(Real, 0, 1, closed="left"), None],
         "device": [str, Interval(Integral, 0, None, closed="left"), torch.device],
         "precision": [StrOptions({"float32", "tf32", "bf16", "float64"})],
         "compile": ["boolean"],
@@ -230,6 +236,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         epoch_decay_start=None,
         class_weight=None,
         augment=None,
+        average_decay=None,
         device="auto",
         precision="float32",
         compile=False,
@@ -251,6 +258,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.epoch_decay_start = epoch_decay_start
         self.class_weight = class_weight
         self.augment = augment
+        self.average_decay = average_decay
         self.device = device
         self.precision = precision
         self.compile = compile

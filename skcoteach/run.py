@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from skcoteach._sklearn import InvalidParameterError
+from skcoteach.averaging import WeightAverage, exchange
 from skcoteach.chains import Chains, are_chains
 from skcoteach.crossfit import cross_fit
 from skcoteach.engines import Autograd, Engine, is_elementwise
@@ -59,6 +60,8 @@ class FitState:
     shapes: list[list[tuple[int, ...]]]
     keepers: np.ndarray
     temperature: float
+    last_weights: list[Tensor] | None
+    n_averaged: int
     labels: "Labels | None"
 
 
@@ -104,6 +107,7 @@ class Run:
         run.rows.settle()
         standardize(networks, run.data)
         training = run._co_teaching(networks, run.seed)
+        run._average(training)
         if estimator.forget_rate == "auto":
             _schedules(estimator, FALLBACK_FORGET_RATE)  # refuses what cannot be before the time is spent
             run._estimate_noise(device, dtype, networks)
@@ -183,6 +187,9 @@ class Run:
         parameter = next(networks[0].parameters())
         run._place(parameter.device, parameter.dtype, indices=state.indices)
         training = run._co_teaching(networks, run.seed, state.keepers)
+        run._average(training, state.n_averaged)
+        if state.last_weights is not None:
+            exchange(networks, state.last_weights)
         if estimator.optimizer is state.optimizer and _shapes(training.optimizers) != state.shapes:
             warnings.warn(
                 "The networks are trained in another way than by the last call (layers were frozen or given hooks, or "
@@ -233,6 +240,10 @@ class Run:
             seed=seed,
             keepers=torch.tensor(keepers, dtype=torch.int64, device="cpu"),
         )
+
+    def _average(self, training: CoTeaching, n_updates: int = 0) -> None:
+        if self.estimator.average_decay is not None:
+            training.average = WeightAverage(training.networks, self.estimator.average_decay, n_updates)
 
     def _begin(self, training: CoTeaching, history: Sequence[dict] = ()) -> None:
         self.forget_rates, self.learning_rates, self.warm_up_end = _schedules(self.estimator, self.forget_rate)
@@ -292,6 +303,8 @@ class Run:
                 parameter.grad = None
                 if isinstance(self.training.engine, Chains):
                     parameter.data = parameter.data.clone()  # each in memory of its own, to be stored by itself
+        average = self.training.average
+        last_weights = None if average is None else exchange(networks, average.values)
         labels = self._labels(networks) if per_example else None
         self._calibrate()
         _divide_logits(networks, self.temperature)
@@ -314,6 +327,8 @@ class Run:
                 _shapes(self.training.optimizers),
                 self.training.keepers.numpy().astype(np.uint8),
                 self.temperature,
+                last_weights,
+                0 if average is None else average.n_updates,
                 labels,
             ),
         }

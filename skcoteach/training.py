@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, pad
 
+from skcoteach.averaging import WeightAverage
 from skcoteach.batches import Rows, in_batches, spread
 from skcoteach.engines import Engine, autocast, float32_products, is_elementwise, leaves_inputs_alone
 from skcoteach.networks import Standardize
@@ -127,6 +128,8 @@ class CoTeaching:
         How many networks (0, 1 or 2; parts are rounded) kept each example when it was last in a batch.
     engine : Engine
         Computes the networks.
+    average : WeightAverage, optional
+        Of the networks; updated after every step.
 
     Attributes
     ----------
@@ -147,6 +150,7 @@ class CoTeaching:
         seed: int,
         keepers: Tensor,
         engine: Engine,
+        average: WeightAverage | None = None,
     ):
         self.networks = networks
         self.optimizers = optimizers
@@ -157,8 +161,9 @@ class CoTeaching:
         self.seed = seed
         self.keepers = keepers
         self.engine = engine
+        self.average = average
         self.logit_scale = math.nan
-        self._saved: tuple[list[Tensor], list[dict], Tensor] = [], [], keepers
+        self._saved: tuple[list[Tensor], list[dict], Tensor, int] = [], [], keepers, 0
 
     def run_epoch(
         self, data: TrainingData, epoch: int, learning_rate: float, forget_rate: float
@@ -228,11 +233,14 @@ class CoTeaching:
     def save(self) -> None:
         """Remember networks and optimizers as they are now, for :meth:`restore`."""
         states = [_state_of(optimizer) for optimizer in self.optimizers]
-        self._saved = [tensor.clone() for tensor in self._tensors()], states, self.keepers
+        n_updates = 0 if self.average is None else self.average.n_updates
+        self._saved = [tensor.clone() for tensor in self._tensors()], states, self.keepers, n_updates
 
     def restore(self) -> None:
         """Take networks and optimizers back to what they were at the last :meth:`save`."""
-        tensors, states, self.keepers = self._saved
+        tensors, states, self.keepers, n_updates = self._saved
+        if self.average is not None:
+            self.average.n_updates = n_updates
         for tensor, saved in zip(self._tensors(), tensors, strict=True):
             tensor.copy_(saved)
         for optimizer, state in zip(self.optimizers, states, strict=True):
@@ -242,6 +250,8 @@ class CoTeaching:
         for network in self.networks:
             for tensor in (*network.parameters(), *network.buffers()):
                 yield tensor.detach()
+        if self.average is not None:
+            yield from self.average.values
 
     def _order(self, data: TrainingData) -> Tensor:
         """The epoch's order of rows: every batch gets about its share of what was kept last and of each class.
@@ -303,6 +313,8 @@ class CoTeaching:
         self.engine.backward(gradient)
         for optimizer in self.optimizers:
             optimizer.step()
+        if self.average is not None:
+            self.average.update()
         return log_probabilities, losses, kept
 
     def _sums(

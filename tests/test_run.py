@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from skcoteach import CoTeachingClassifier
+from skcoteach.averaging import averaged_tensors
 from skcoteach.noise import MAXIMUM_TEMPERATURE
-from skcoteach.run import Run, _device
+from skcoteach.run import Run, _device, _divide_logits
 from skcoteach.training import CoTeaching
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -1025,3 +1027,107 @@ def test_telling_of_the_labels_changes_nothing_that_later_epochs_go_on_from():
     run.fitted()
     assert (before == -1).any()  # of examples that were in no batch
     assert torch.equal(run._predicted, before)
+
+
+# --- average of the weights ------------------------------------------------------------------------------------------
+
+
+def chain(n_features, n_classes):
+    return nn.Sequential(nn.Linear(n_features, 6), nn.ReLU(), nn.Linear(6, n_classes))
+
+
+def weights_after_every_step(run, n_epochs):
+    """The floating tensors of both networks after every step."""
+    steps = []
+    hook = register_optimizer_step_post_hook(
+        lambda *_: steps.append([t.clone() for t in averaged_tensors(run.training.networks)])
+    )
+    try:
+        run_epochs(run, n_epochs)
+    finally:
+        hook.remove()
+    return steps
+
+
+@pytest.mark.parametrize("module", [Net, chain], ids=["batch norm and dropout", "chain"])
+def test_fitted_networks_are_the_average_over_all_steps(module):
+    decay = 0.7
+    run = start(module=module, average_decay=decay, precision="float64")
+    steps = weights_after_every_step(run, 3)
+    assert len(steps) == 9
+    counts = torch.tensor([decay ** (len(steps) - 1 - i) for i in range(len(steps))], dtype=torch.float64)
+    fitted = run.fitted()["modules_"]
+    for number, tensor in enumerate(averaged_tensors(fitted)):
+        each = torch.stack([step[number].double() for step in steps])
+        expected = torch.tensordot(counts / counts.sum(), each, 1)
+        torch.testing.assert_close(tensor.double(), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("module", [Net, chain], ids=["batch norm and dropout", "chain"])
+def test_averaging_changes_nothing_in_the_training(module):
+    plain, averaged = (run_epochs(start(module=module, average_decay=decay), 4) for decay in (None, 0.9))
+    assert without_durations(plain.history) == without_durations(averaged.history)
+    assert equal(bits(plain.training.networks), bits(averaged.training.networks))
+    assert not equal(bits(plain.fitted()["modules_"]), bits(averaged.fitted()["modules_"]))
+
+
+def test_no_decay_of_the_average_is_no_average():
+    plain, last = (run_epochs(start(average_decay=decay), 3).fitted()["modules_"] for decay in (None, 0.0))
+    assert equal(bits(plain), bits(last))
+
+
+@pytest.mark.parametrize("module", [Net, chain], ids=["batch norm and dropout", "chain"])
+def test_partial_fit_goes_on_from_the_last_weights_and_the_average(module):
+    parameters = {"module": module, "average_decay": 0.9, "epochs": 4, "num_gradual": 2}
+    whole = estimator(**parameters).fit(X, Y)
+    steps = estimator(**parameters)
+    for _ in range(4):
+        steps.partial_fit(X, Y, classes=np.unique(Y))
+    steps = pickle.loads(pickle.dumps(steps))
+    assert without_durations(whole.history_) == without_durations(steps.history_)
+    for a, b in zip(bits(whole.modules_), bits(steps.modules_), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_partial_fit_without_the_average_goes_on_from_the_last_weights():
+    never = estimator(average_decay=None)
+    dropped = estimator(average_decay=0.9)
+    for _ in range(2):
+        never.partial_fit(X, Y, classes=np.unique(Y))
+        dropped.partial_fit(X, Y, classes=np.unique(Y))
+    assert not equal(bits(never.modules_), bits(dropped.modules_))
+    dropped.set_params(average_decay=None).partial_fit(X, Y)
+    assert equal(bits(never.partial_fit(X, Y).modules_), bits(dropped.modules_))
+
+
+def test_undoing_an_epoch_undoes_its_updates_of_the_average():
+    run = run_epochs(start(average_decay=0.9), 2)
+    before = bits(run.fitted(copy_networks=True)["modules_"])
+    n_updates = run.training.average.n_updates
+    run.training.run_epoch(run.data, 2, 1e-2, 0.2)  # not saved
+    assert not equal(before, bits(run.fitted(copy_networks=True)["modules_"]))
+    run.undo_unfinished_epoch()
+    assert run.training.average.n_updates == n_updates == 6
+    assert equal(before, bits(run.fitted(copy_networks=True)["modules_"]))
+
+
+def test_looking_at_the_average_between_epochs_changes_nothing():
+    looked, alone = start(average_decay=0.9), start(average_decay=0.9)
+    for _ in range(3):
+        looked.run_epoch()
+        looked.fitted(copy_networks=True)
+        alone.run_epoch()
+    assert equal(bits(looked.fitted()["modules_"]), bits(alone.fitted()["modules_"]))
+
+
+def test_a_resumed_average_is_that_of_the_training_without_the_temperature(too_sure):
+    clf = estimator(forget_rate="auto", average_decay=0.9)
+    run = run_epochs(start(*enough(), forget_rate="auto", average_decay=0.9), 2)
+    last = bits(run.training.networks)
+    average = [value.clone() for value in run.training.average.values]
+    fit_partially(clf, run)
+    resumed = Run.resume(clf.set_params(forget_rate=0.1), *enough())
+    assert equal(bits(resumed.training.networks), last)
+    for a, b in zip(resumed.training.average.values, average, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+    assert resumed.training.average.n_updates == run.training.average.n_updates
