@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from skcoteach import CoTeachingClassifier
 from skcoteach.averaging import averaged_tensors
 from skcoteach.noise import MAXIMUM_TEMPERATURE
-from skcoteach.run import Run, _device, _divide_logits
+from skcoteach.run import Run, _device
 from skcoteach.training import CoTeaching
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -68,6 +69,43 @@ def mean_and_error(values) -> tuple[float, float]:
     """Mean and its standard error (NaN for a single value)."""
     values = np.asarray(values, dtype=float)
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+
+
+class TestAccuracy:
+    """A scikit-learn callback that notes the accuracy on held-out data after every epoch.
+
+    Parameters
+    ----------
+    X, y : array-like
+        The held-out data.
+    advance : callable, optional
+        Called after every epoch.
+
+    Attributes
+    ----------
+    curve : list of float
+        One accuracy an epoch.
+    """
+
+    def __init__(self, X, y, advance: Callable[[], object] | None = None):
+        self.X, self.y, self.advance = X, y, advance
+        self.curve: list[float] = []
+
+    def setup(self, estimator, context):
+        """Nothing to prepare."""
+
+    def teardown(self, estimator, context):
+        """Nothing to close."""
+
+    def on_fit_task_begin(self, estimator, context):
+        """Nothing to note."""
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        """Note the accuracy of the networks as they are now."""
+        if context.task_name == "epoch":
+            self.curve.append(fitted_estimator.score(self.X, self.y))
+            if self.advance is not None:
+                self.advance()
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

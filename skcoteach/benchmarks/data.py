@@ -1,5 +1,6 @@
 """The data of the experiments: what ships with scikit-learn, and what is fetched or lies in a folder."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -38,5 +39,43 @@ def mnist_vectors(seed: int, folder: str | None = None) -> Split:
     return X_train, X_test, y_train[drawn], y_test
 
 
+def digit_images(seed: int, folder: str | None = None) -> Split:
+    """:func:`digits` as images of shape (n, 1, 8, 8) in [0, 1]."""
+    X_train, X_test, y_train, y_test = digits(seed)
+    return X_train.reshape(-1, 1, 8, 8) / 16, X_test.reshape(-1, 1, 8, 8) / 16, y_train, y_test
+
+
+def mnist_images(seed: int, folder: str | None = None) -> Split:
+    """:func:`mnist` as images of shape (n, 1, 28, 28), float32 in [0, 1]; the same for every seed."""
+    X_train, X_test, y_train, y_test = mnist(folder)
+    X_train, X_test = (X[:, None].astype(np.float32) / 255 for X in (X_train, X_test))
+    return X_train, X_test, y_train, y_test
+
+
+def cifar10_images(seed: int, folder: str | None = None) -> Split:
+    """CIFAR-10 as images of shape (n, 3, 32, 32), float32 in [0, 1]; the same for every seed.
+
+    From ``cifar10_jpeg.npz`` in the folder, where the images are JPEG-coded, which loses detail: accuracies on these
+    are not those on CIFAR-10 proper. Or from OpenML.
+    """
+    if folder is None:
+        X, labels = fetch_openml("CIFAR_10", version=1, return_X_y=True, as_frame=False)
+        X, labels = X.astype(np.float32).reshape(-1, 3, 32, 32) / 255, labels.astype(np.int64)
+        return X[:50000], X[50000:], labels[:50000], labels[50000:]
+    with np.load(Path(folder) / "cifar10_jpeg.npz") as stored:
+        X_train, X_test = (_decoded(stored[f"jpeg_{part}"], stored[f"size_{part}"]) for part in ("train", "test"))
+        return X_train, X_test, stored["y_train"].astype(np.int64), stored["y_test"].astype(np.int64)
+
+
+def _decoded(files: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Images (n, n_channels, height, width) from the bytes of JPEG files, one after the other."""
+    from PIL import Image
+
+    ends = np.cumsum(sizes, dtype=np.int64)
+    images = [Image.open(io.BytesIO(files[end - size : end].tobytes())) for end, size in zip(ends, sizes, strict=True)]
+    return np.stack([np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255 for image in images])
+
+
 #: By name on the command line; called with a seed and a folder.
+IMAGES = {"digits": digit_images, "mnist": mnist_images, "cifar10": cifar10_images}
 DATASETS = {"digits": digits, "mnist": mnist_vectors}

@@ -11,30 +11,8 @@ import numpy as np
 from sklearn.base import clone
 
 from skcoteach import CoTeachingClassifier
-from skcoteach.benchmarks.common import show, table
+from skcoteach.benchmarks.common import TestAccuracy, show, table
 from skcoteach.benchmarks.digits import split_with_noise
-
-
-class TestAccuracy:
-    """A scikit-learn callback that notes the accuracy on held-out data after every epoch."""
-
-    def __init__(self, X, y):
-        self.X, self.y = X, y
-        self.curve: list[float] = []
-
-    def setup(self, estimator, context):
-        """Nothing to prepare."""
-
-    def teardown(self, estimator, context):
-        """Nothing to close."""
-
-    def on_fit_task_begin(self, estimator, context):
-        """Nothing to note."""
-
-    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
-        """Note the accuracy of the networks as they are now."""
-        if context.task_name == "epoch":
-            self.curve.append(fitted_estimator.score(self.X, self.y))
 
 
 def add_arguments(parser) -> None:

@@ -6,29 +6,25 @@ median over the rounds of the ratio of two methods' times in the same round. The
 ``train``, run where the networks are; the bare loop does no selection at all.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
-from cleanlab.experimental import coteaching as documented_functions
 from sklearn.datasets import load_digits, make_classification
 from sklearn.model_selection import cross_val_score
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks.common import show, table, write_json
+from skcoteach.benchmarks.documented import train_epochs
 from skcoteach.networks import MLP, CifarCNN, SmallCNN, Standardize
 
 FORGET_RATE = 0.2
@@ -125,27 +121,18 @@ WORKLOADS: dict[str, tuple[Callable[[], Workload], bool]] = {
 
 def documented(workload: Workload, device: str) -> None:
     """The loop of cleanlab's documentation, on this device instead of always on CUDA."""
-    networks = [workload.network().to(device) for _ in range(2)]
-    optimizers = [torch.optim.Adam(network.parameters(), lr=1e-3) for network in networks]
-    data = TensorDataset(torch.from_numpy(workload.X), torch.from_numpy(workload.y))
-    loader = DataLoader(data, workload.batch_size, shuffle=True)
-    plans = documented_functions.initialize_lr_scheduler(1e-3, workload.epochs, workload.epochs * 80 // 250)
-    num_gradual = min(10, workload.epochs)
-    schedule = documented_functions.forget_rate_scheduler(workload.epochs, FORGET_RATE, num_gradual, 1)
-    options = argparse.Namespace(print_freq=10**9, epochs=workload.epochs, batch_size=workload.batch_size)
-    with mock.patch.object(Tensor, "cuda", lambda tensor: tensor.to(device)), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for epoch in range(workload.epochs):
-            for optimizer in optimizers:
-                documented_functions.adjust_learning_rate(optimizer, epoch, *plans)
-            pairs = [each for pair in zip(networks, optimizers, strict=True) for each in pair]
-            documented_functions.train(loader, epoch, *pairs, options, schedule, None, top_accuracies)
-
-
-def top_accuracies(logits: Tensor, targets: Tensor, topk: tuple[int, ...]) -> list[Tensor]:
-    """The function that the documented example hands to ``train``: percent right among the k most likely classes."""
-    right = logits.topk(max(topk), 1).indices.T == targets
-    return [right[:k].float().sum() * (100 / len(targets)) for k in topk]
+    for _ in train_epochs(
+        [workload.network().to(device) for _ in range(2)],
+        workload.X,
+        workload.y,
+        forget_rate=FORGET_RATE,
+        num_gradual=min(10, workload.epochs),
+        epochs=workload.epochs,
+        epoch_decay_start=workload.epochs * 80 // 250,
+        batch_size=workload.batch_size,
+        device=device,
+    ):
+        pass
 
 
 def skorch(workload: Workload, device: str) -> None:

@@ -1,0 +1,305 @@
+"""The papers' tables: accuracy on true test labels after training on noisy ones, every method on the same data.
+
+``plain`` is one network, trained by skorch; ``documented`` the loop of cleanlab's documentation; ``true`` and ``auto``
+CoTeachingClassifier with the true noise rate and with the estimated one; ``cl-plain`` and ``cl-auto`` CleanLearning
+around either. All take network, epochs, batch size and learning rates from the recipe; its augmentation, averaged
+weights and class floor are CoTeachingClassifier's alone.
+"""
+
+import argparse
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from cleanlab.classification import CleanLearning
+from joblib import Parallel, delayed
+from torch import nn
+from tqdm import tqdm
+
+from skcoteach import CoTeachingClassifier
+from skcoteach.benchmarks import data, recipes
+from skcoteach.benchmarks.common import TestAccuracy, noisy_labels, show, table, transition_matrix, write_json
+from skcoteach.benchmarks.documented import SharePure, train_epochs
+from skcoteach.peers import make_networks
+
+#: Added to the seed of the networks. Seeds below 100 are for the tables; tuning takes others.
+FIRST_NOISE_SEED = 9000
+#: From so many epochs on, accuracy is the mean of the last ten, as in the paper.
+EPOCHS_TO_AVERAGE = 100
+
+Measured = dict[str, Any]
+
+
+class Problem:
+    """What every method is given: data, labels with noise, and the recipe."""
+
+    def __init__(self, options: argparse.Namespace, seed: int, advance: Callable[[], object]):
+        self.options, self.seed, self.advance = options, seed, advance
+        folder = None if options.data == "openml" else options.data
+        self.X, self.X_test, true, self.y_test = data.IMAGES[options.dataset](seed, folder)
+        if options.noise in ("pair", "symmetric"):
+            matrix = transition_matrix(options.noise, options.rate, int(true.max()) + 1)
+            self.given = noisy_labels(true, matrix, FIRST_NOISE_SEED + seed)
+        else:
+            self.given = labels_of(options.noise, true)
+        self.is_right = self.given == true
+        self.estimator = recipe_of(options, seed).set_params(precision=options.precision)
+        self.decay_start = self.estimator.epoch_decay_start
+        if self.decay_start is None:
+            self.decay_start = self.estimator.epochs * 80 // 250
+
+    @property
+    def noise_rate(self) -> float:
+        """The true share of wrong labels."""
+        return float(1 - self.is_right.mean())
+
+    @property
+    def make_networks(self) -> Callable[[], tuple[nn.Module, nn.Module]]:
+        """Makes two fresh networks of the recipe."""
+        prefix = "module__"
+        given = self.estimator.get_params(deep=False).items()
+        return functools.partial(
+            make_networks,
+            self.estimator.module,
+            None,
+            {name.removeprefix(prefix): value for name, value in given if name.startswith(prefix)},
+            {},
+            item_shape=self.X.shape[1:],
+            n_classes=int(self.given.max()) + 1,
+        )
+
+    def plain_network(self, watch: Callable[[Any], object] | None = None):
+        """One network of the recipe as skorch trains it, with the learning rates of the recipe."""
+        from skcoteach.benchmarks.plain import plain_network  # which needs skorch
+
+        torch.manual_seed(self.seed)
+        return plain_network(
+            functools.partial(_first, self.make_networks),
+            epochs=self.estimator.epochs,
+            lr=self.estimator.lr,
+            epoch_decay_start=self.decay_start,
+            batch_size=self.estimator.batch_size,
+            device=self.options.device,
+            watch=watch,
+        )
+
+    def score(self, predicted) -> float:
+        """Accuracy on the true test labels."""
+        return round(float((np.asarray(predicted) == self.y_test).mean()), 5)
+
+
+def recipe_of(options: argparse.Namespace, seed: int) -> CoTeachingClassifier:
+    """The classifier that the command line asks for."""
+    epochs = {} if options.epochs is None else {"epochs": options.epochs}
+    return getattr(recipes, options.recipe)(options.dataset, random_state=seed, device=options.device, **epochs)
+
+
+def labels_of(file: str, true: np.ndarray) -> np.ndarray:
+    """Given labels from a file: ``labels.npy``, or ``labels.npz:NAME`` for one of its arrays.
+
+    Raises
+    ------
+    ValueError
+        If these are not as many labels as there are examples, or no name is given where it is needed.
+    """
+    path, _, name = file.partition(":")
+    with open(path, "rb") as opened:
+        stored = np.load(opened)
+        if isinstance(stored, np.lib.npyio.NpzFile):
+            if name not in stored:
+                raise ValueError(f"--noise {path}:NAME needs the name of an array in it, one of {list(stored)}.")
+            stored = stored[name]
+    if stored.shape != true.shape:
+        raise ValueError(f"--noise {file} holds labels of shape {stored.shape}; there are {len(true)} examples.")
+    return stored.astype(true.dtype)
+
+
+def plain(problem: Problem) -> Measured:
+    """One network that learns from all labels."""
+    curve = []
+
+    def watch(network) -> None:
+        curve.append(problem.score(network.predict(problem.X_test)))
+        problem.advance()
+
+    problem.plain_network(watch).fit(problem.X, problem.given)
+    return {"accuracy": curve, "kept_true": round(1 - problem.noise_rate, 5)}
+
+
+def documented(problem: Problem) -> Measured:
+    """The loop of cleanlab's documentation; both networks' probabilities are averaged."""
+    torch.manual_seed(problem.seed)
+    estimator = problem.estimator
+    networks = [network.to(problem.options.device) for network in problem.make_networks()]
+    sampler = SharePure(problem.is_right, first_epoch=estimator.num_gradual - 1)
+    curve = []
+    with sampler.counting():
+        for _ in train_epochs(
+            networks,
+            problem.X,
+            problem.given,
+            forget_rate=problem.noise_rate,
+            num_gradual=estimator.num_gradual,
+            epochs=estimator.epochs,
+            lr=estimator.lr,
+            epoch_decay_start=problem.decay_start,
+            batch_size=estimator.batch_size,
+            device=problem.options.device,
+            sampler=sampler,
+        ):
+            curve.append(problem.score(_predicted(networks, problem.X_test, problem.options.device)))
+            problem.advance()
+    return {"accuracy": curve, "kept_true": round(sampler.right / sampler.kept, 5)}
+
+
+@torch.no_grad()
+def _predicted(networks, X: np.ndarray, device: str) -> np.ndarray:
+    parts = []
+    for network in networks:
+        network.eval()
+    for part in np.array_split(X, max(len(X) // 1000, 1)):
+        inputs = torch.from_numpy(part).to(device)
+        parts.append(sum(network(inputs).softmax(1) for network in networks).argmax(1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def co_teaching(problem: Problem, *, auto: bool) -> Measured:
+    """CoTeachingClassifier, the forget rate estimated or the true one."""
+    monitor = TestAccuracy(problem.X_test, problem.y_test, problem.advance)
+    estimator = problem.estimator.set_params(forget_rate="auto" if auto else problem.noise_rate)
+    estimator.set_callbacks(monitor).fit(problem.X, problem.given)
+    kept = estimator.kept_frequency_
+    share = float(kept[problem.is_right].sum() / kept.sum())
+    curve = [round(each, 5) for each in monitor.curve]
+    return {"accuracy": curve, "kept_true": round(share, 5), "forget_rate": round(estimator.forget_rate_, 5)}
+
+
+def clean_learning(problem: Problem, *, auto: bool) -> Measured:
+    """CleanLearning: cross-validation in five folds, and a training on what is left."""
+    wrapped = problem.estimator if auto else problem.plain_network()
+    cleaner = CleanLearning(wrapped, seed=problem.seed, find_label_issues_kwargs={"n_jobs": 1})
+    cleaner.fit(problem.X, problem.given)
+    is_kept = ~cleaner.get_label_issues()["is_label_issue"].to_numpy()
+    kept_true = round(float(problem.is_right[is_kept].mean()), 5)
+    return {"accuracy": [problem.score(cleaner.predict(problem.X_test))], "kept_true": kept_true}
+
+
+METHODS: dict[str, Callable[[Problem], Measured]] = {
+    "plain": plain,
+    "documented": documented,
+    "true": functools.partial(co_teaching, auto=False),
+    "auto": functools.partial(co_teaching, auto=True),
+    "cl-plain": functools.partial(clean_learning, auto=False),
+    "cl-auto": functools.partial(clean_learning, auto=True),
+}
+
+
+def _first(make: Callable[[], tuple[nn.Module, nn.Module]]) -> nn.Module:
+    return make()[0]
+
+
+def add_arguments(parser) -> None:
+    """Options of the command."""
+    parser.add_argument("--dataset", choices=data.IMAGES, default="digits", help="(digits)")
+    parser.add_argument(
+        "--noise", default="pair", help="pair, symmetric, or a file of labels: F.npy, or F.npz:NAME for an array of it"
+    )
+    parser.add_argument("--rate", type=float, default=0.45, help="noise rate of pair and symmetric (0.45)")
+    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS), help="all")
+    parser.add_argument("--recipe", choices=("paper", "fast"), default="fast", help="(fast)")
+    parser.add_argument("--epochs", type=int, help="of every training (as the recipe says)")
+    parser.add_argument("--seeds", type=int, default=3, help="number of noise draws and networks (3)")
+    parser.add_argument("--first-seed", type=int, default=0, help="(0) 100 and more for tuning")
+    parser.add_argument(
+        "--data", default="openml", help="a folder with mnist.npz or cifar10_jpeg.npz; openml to fetch them (openml)"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    parser.add_argument("--precision", default="float32", help="of CoTeachingClassifier: float32, tf32 or bf16")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each if they are several (1)")
+    parser.add_argument("--json", metavar="FILE", help="store the figures there, too")
+
+
+def measure(method: str, seed: int, options: argparse.Namespace, advance: Callable[[], object]) -> Measured:
+    """The figures of one method and seed."""
+    if options.jobs != 1:
+        torch.set_num_threads(1)
+    problem = Problem(options, seed, advance)
+    start = time.perf_counter()
+    figures = METHODS[method](problem)
+    seconds = round(time.perf_counter() - start, 1)
+    return {"method": method, "seed": seed, "noise_rate": round(problem.noise_rate, 5), "seconds": seconds} | figures
+
+
+def run(options) -> None:
+    """Print a row for each method; store all accuracies of all epochs if asked to."""
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    tasks = [(method, seed) for seed in seeds for method in options.method]
+    runs: list[Measured] = []
+    epochs = options.epochs or recipe_of(options, 0).epochs
+    with tqdm(total=len(tasks) * epochs, unit="epoch", disable=None) as bar:
+        advance = bar.update if options.jobs == 1 else _nothing
+        parallel = Parallel(n_jobs=options.jobs, return_as="generator_unordered")
+        for done in parallel(delayed(measure)(*task, options, advance) for task in tasks):
+            runs.append(done)
+            bar.update(len(runs) * epochs - bar.n)
+    runs.sort(key=lambda each: (options.method.index(each["method"]), each["seed"]))
+    show(f"\n{title(vars(options), epochs, runs)}\n")
+    show(table(["method", "test accuracy", "true labels among the kept", "forget rate", "seconds"], rows_of(runs)))
+    if options.json:
+        settings = {"dataset", "noise", "rate", "recipe", "seeds", "first_seed", "device", "precision", "epochs"}
+        if options.noise not in ("pair", "symmetric"):
+            settings -= {"rate"}
+        given = {name: value for name, value in vars(options).items() if name in settings and value is not None}
+        command = ["accuracy", *(f"--{name.replace('_', '-')} {value}" for name, value in sorted(given.items()))]
+        if options.method != list(METHODS):
+            command += ["--method", *options.method]
+        write_json(options.json, command, {"settings": given | {"epochs": epochs}, "runs": runs})
+
+
+def _nothing() -> None:
+    pass
+
+
+def title(settings: dict, epochs: int, runs: list[Measured]) -> str:
+    """What the table is about."""
+    noise = settings["noise"]
+    rate = f" {settings['rate']:g}" if noise in ("pair", "symmetric") else ""
+    n_seeds = len({each["seed"] for each in runs})
+    mean = "mean of the last ten epochs" if epochs >= EPOCHS_TO_AVERAGE else "last epoch"
+    return (
+        f"{settings['dataset']}, {noise}{rate}, {epochs} epochs, recipe {settings['recipe']}: accuracy in percent, "
+        f"{mean}; mean ± standard deviation of {n_seeds} seeds"
+    )
+
+
+def rows_of(runs: list[Measured]) -> list[list[str]]:
+    """A row for each method: what it is called, accuracy, share of true labels among the kept, forget rate, seconds."""
+    rows = []
+    for method in dict.fromkeys(each["method"] for each in runs):
+        own = [each for each in runs if each["method"] == method]
+        rates = [each["forget_rate"] for each in own if "forget_rate" in each]
+        rows.append(
+            [
+                method,
+                percent([final_accuracy(each) for each in own]),
+                percent([each["kept_true"] for each in own]),
+                f"{np.mean(rates):.3f}" if rates else "",
+                f"{np.median([each['seconds'] for each in own]):.0f}",
+            ]
+        )
+    return rows
+
+
+def final_accuracy(measured: Measured) -> float:
+    """Accuracy after the last epoch; of long trainings the mean of the last ten, where all of them were noted."""
+    curve = measured["accuracy"]
+    return float(np.mean(curve[-10:] if len(curve) >= EPOCHS_TO_AVERAGE else curve[-1:]))
+
+
+def percent(values) -> str:
+    """Mean ± standard deviation, in percent; the mean alone of a single value."""
+    values = 100 * np.asarray(values)
+    return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
