@@ -2,14 +2,14 @@
 
 import argparse
 
-from skcoteach.benchmarks import accuracy, demo, digits, noise, speed
+from skcoteach.benchmarks import accuracy, confident_learning, demo, digits, noise, speed, table
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the experiment named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m skcoteach.benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="EXPERIMENT")
-    for experiment in (accuracy, demo, digits, noise, speed):
+    for experiment in (accuracy, confident_learning, demo, digits, noise, speed, table):
         name = experiment.__name__.rpartition(".")[2]
         summary = (experiment.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(name, help=summary, description=experiment.__doc__)

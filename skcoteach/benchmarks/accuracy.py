@@ -2,8 +2,8 @@
 
 ``plain`` is one network, trained by skorch; ``documented`` the loop of cleanlab's documentation; ``true`` and ``auto``
 CoTeachingClassifier with the true noise rate and with the estimated one; ``cl-plain`` and ``cl-auto`` CleanLearning
-around either. All take network, epochs, batch size and learning rates from the recipe; its augmentation, averaged
-weights and class floor are CoTeachingClassifier's alone.
+around either; ``without-PART`` is ``true`` without a part of the recipe. All take network, epochs, batch size and
+learning rates from the recipe; its augmentation, averaged weights and class floor are CoTeachingClassifier's alone.
 """
 
 import argparse
@@ -40,6 +40,9 @@ class Problem:
         self.options, self.seed, self.advance = options, seed, advance
         folder = None if options.data == "openml" else options.data
         self.X, self.X_test, true, self.y_test = data.IMAGES[options.dataset](seed, folder)
+        if options.limit is not None:
+            drawn = np.random.default_rng(seed).permutation(len(true))[: options.limit]
+            self.X, true = self.X[drawn], true[drawn]
         if options.noise in ("pair", "symmetric"):
             matrix = transition_matrix(options.noise, options.rate, int(true.max()) + 1)
             self.given = noisy_labels(true, matrix, FIRST_NOISE_SEED + seed)
@@ -166,10 +169,12 @@ def _predicted(networks, X: np.ndarray, device: str) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def co_teaching(problem: Problem, *, auto: bool) -> Measured:
-    """CoTeachingClassifier, the forget rate estimated or the true one."""
+def co_teaching(problem: Problem, *, auto: bool, without: str | None = None) -> Measured:
+    """CoTeachingClassifier, the forget rate estimated or the true one; perhaps without a part of the recipe."""
     monitor = TestAccuracy(problem.X_test, problem.y_test, problem.advance)
     estimator = problem.estimator.set_params(forget_rate="auto" if auto else problem.noise_rate)
+    if without is not None:
+        estimator.set_params(**recipes.PARTS[without])
     estimator.set_callbacks(monitor).fit(problem.X, problem.given)
     kept = estimator.kept_frequency_
     share = float(kept[problem.is_right].sum() / kept.sum())
@@ -187,13 +192,16 @@ def clean_learning(problem: Problem, *, auto: bool) -> Measured:
     return {"accuracy": [problem.score(cleaner.predict(problem.X_test))], "kept_true": kept_true}
 
 
-METHODS: dict[str, Callable[[Problem], Measured]] = {
+PEERS: dict[str, Callable[[Problem], Measured]] = {
     "plain": plain,
     "documented": documented,
     "true": functools.partial(co_teaching, auto=False),
     "auto": functools.partial(co_teaching, auto=True),
     "cl-plain": functools.partial(clean_learning, auto=False),
     "cl-auto": functools.partial(clean_learning, auto=True),
+}
+METHODS = PEERS | {
+    f"without-{part}": functools.partial(co_teaching, auto=False, without=part) for part in recipes.PARTS
 }
 
 
@@ -208,9 +216,10 @@ def add_arguments(parser) -> None:
         "--noise", default="pair", help="pair, symmetric, or a file of labels: F.npy, or F.npz:NAME for an array of it"
     )
     parser.add_argument("--rate", type=float, default=0.45, help="noise rate of pair and symmetric (0.45)")
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS), help="all")
+    parser.add_argument("--method", nargs="+", choices=METHODS, default=list(PEERS), help="all but without-PART")
     parser.add_argument("--recipe", choices=("paper", "fast"), default="fast", help="(fast)")
     parser.add_argument("--epochs", type=int, help="of every training (as the recipe says)")
+    parser.add_argument("--limit", type=int, help="train on so many random images only (all)")
     parser.add_argument("--seeds", type=int, default=3, help="number of noise draws and networks (3)")
     parser.add_argument("--first-seed", type=int, default=0, help="(0) 100 and more for tuning")
     parser.add_argument(
@@ -249,12 +258,23 @@ def run(options) -> None:
     show(f"\n{title(vars(options), epochs, runs)}\n")
     show(table(["method", "test accuracy", "true labels among the kept", "forget rate", "seconds"], rows_of(runs)))
     if options.json:
-        settings = {"dataset", "noise", "rate", "recipe", "seeds", "first_seed", "device", "precision", "epochs"}
+        settings = {
+            "dataset",
+            "noise",
+            "rate",
+            "recipe",
+            "limit",
+            "seeds",
+            "first_seed",
+            "device",
+            "precision",
+            "epochs",
+        }
         if options.noise not in ("pair", "symmetric"):
             settings -= {"rate"}
         given = {name: value for name, value in vars(options).items() if name in settings and value is not None}
         command = ["accuracy", *(f"--{name.replace('_', '-')} {value}" for name, value in sorted(given.items()))]
-        if options.method != list(METHODS):
+        if options.method != list(PEERS):
             command += ["--method", *options.method]
         write_json(options.json, command, {"settings": given | {"epochs": epochs}, "runs": runs})
 
@@ -269,9 +289,10 @@ def title(settings: dict, epochs: int, runs: list[Measured]) -> str:
     rate = f" {settings['rate']:g}" if noise in ("pair", "symmetric") else ""
     n_seeds = len({each["seed"] for each in runs})
     mean = "mean of the last ten epochs" if epochs >= EPOCHS_TO_AVERAGE else "last epoch"
+    limit = "" if settings.get("limit") is None else f" ({settings['limit']:,} images)"
     return (
-        f"{settings['dataset']}, {noise}{rate}, {epochs} epochs, recipe {settings['recipe']}: accuracy in percent, "
-        f"{mean}; mean ± standard deviation of {n_seeds} seeds"
+        f"{settings['dataset']}{limit}, {noise}{rate}, {epochs} epochs, recipe {settings['recipe']}: accuracy in "
+        f"percent, {mean}; mean ± standard deviation of {n_seeds} seeds"
     )
 
 

@@ -31,6 +31,16 @@ DATASETS = {
     "cifar10": _Data(3, CifarCNN, 100, 0.999, (RandomFlip(), RandomShift(4))),
 }
 
+#: Parts of :func:`fast`, and the parameters that leave each out.
+PARTS: dict[str, dict[str, Any]] = {
+    "augment": {"augment": None},
+    "average": {"average_decay": None},
+    "warm-up": {"num_gradual": None},  # as long as by default
+    "decay": {"epoch_decay_start": 10**6},  # never
+    "floor": {"class_floor": 0.0},
+    "width": {"module__width": 8},  # half of it; not for CIFAR-10
+}
+
 
 def fast(
     dataset: str, *, forget_rate="auto", epochs: int | None = None, random_state=None, device="auto"

@@ -1,0 +1,82 @@
+"""The example of cleanlab's documentation: confident learning prunes, co-teaching learns from the rest.
+
+Northcutt, Jiang, Chuang (2021), arXiv:1911.00068, combined with co-teaching as in ``cleanlab.experimental.coteaching``.
+Plain networks predict every training example in a cross-validation; confident learning finds the labels that these
+contradict, which are left out; co-teaching trains on the others, each class weighted by how much of it is left.
+
+For the noise of the paper:
+``--dataset cifar10 --data FOLDER --noise FOLDER/cifar10_noisy_labels.npz:4_2 --device cuda --precision bf16``.
+"""
+
+import argparse
+import time
+
+import numpy as np
+from cleanlab.count import compute_confident_joint, estimate_latent
+from cleanlab.filter import find_label_issues
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from skcoteach.benchmarks import data
+from skcoteach.benchmarks.accuracy import Problem, final_accuracy
+from skcoteach.benchmarks.common import TestAccuracy, show, write_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--dataset", choices=data.IMAGES, default="cifar10", help="(cifar10)")
+    parser.add_argument("--noise", required=True, help="pair, symmetric, or a file of labels: F.npy, or F.npz:NAME")
+    parser.add_argument("--rate", type=float, default=0.2, help="noise rate of pair and symmetric (0.2)")
+    parser.add_argument("--recipe", choices=("paper", "fast"), default="fast", help="of all networks (fast)")
+    parser.add_argument("--epochs", type=int, help="of the co-teaching (as the recipe says)")
+    parser.add_argument("--cv-epochs", type=int, help="of every training of the cross-validation (the same)")
+    parser.add_argument("--folds", type=int, default=4, help="of the cross-validation (4)")
+    parser.add_argument("--seed", type=int, default=0, help="of networks, folds and noise (0)")
+    parser.add_argument("--limit", type=int, help="train on so many random images only (all)")
+    parser.add_argument("--data", default="openml", help="a folder with the images; openml to fetch them (openml)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+    parser.add_argument("--precision", default="float32", help="float32, tf32 or bf16")
+    parser.add_argument("--json", metavar="FILE", help="store the figures there, too")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prune, train on the rest, print the accuracy on true test labels."""
+    start = time.perf_counter()
+    problem = Problem(options, options.seed, lambda: None)
+    X, given = problem.X, problem.given
+    show(f"{options.dataset}, {options.noise}: {len(X)} images, {problem.noise_rate:.1%} of the labels are wrong.")
+
+    plain = clone(problem.estimator).set_params(forget_rate=0.0)
+    if options.cv_epochs is not None:
+        plain.set_params(epochs=options.cv_epochs, num_gradual=None)
+    folds = StratifiedKFold(options.folds, shuffle=True, random_state=options.seed)
+    pred_probs = cross_val_predict(plain, X, given, cv=folds, method="predict_proba")
+    is_issue = find_label_issues(given, pred_probs, filter_by="both", n_jobs=1)
+    show(
+        f"Confident learning leaves out {is_issue.mean():.1%} of the labels ({time.perf_counter() - start:.0f} s); of "
+        f"those, {1 - problem.is_right[is_issue].mean():.1%} are wrong; of the others, "
+        f"{1 - problem.is_right[~is_issue].mean():.1%}."
+    )
+
+    _, noise_matrix, _ = estimate_latent(compute_confident_joint(given, pred_probs), given)
+    weights = 1 / np.diag(noise_matrix).clip(min=0.05)  # P(given = true) is the part of each class that is left
+    monitor = TestAccuracy(problem.X_test, problem.y_test)
+    classifier = clone(problem.estimator).set_params(class_weight=dict(enumerate(weights)))
+    classifier.set_callbacks(monitor).fit(X[~is_issue], given[~is_issue])
+    seconds = time.perf_counter() - start
+    accuracy = final_accuracy({"accuracy": monitor.curve})
+    show(f"Co-teaching on these, forget rate {classifier.forget_rate_:.3f} (estimated).")
+    show(f"Test accuracy {accuracy:.1%} after {seconds:.0f} s.")
+    if options.json:
+        names = ("dataset", "noise", "rate", "recipe", "epochs", "cv_epochs", "folds", "seed", "limit", "device")
+        settings = {name: getattr(options, name) for name in (*names, "precision")}
+        command = [f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if value is not None]
+        figures = {
+            "noise_rate": problem.noise_rate,
+            "pruned": float(is_issue.mean()),
+            "wrong_among_the_rest": float(1 - problem.is_right[~is_issue].mean()),
+            "forget_rate": classifier.forget_rate_,
+            "accuracy": monitor.curve,
+            "seconds": round(seconds, 1),
+        }
+        write_json(options.json, ["confident_learning", *command], {"settings": settings, "figures": figures})

@@ -1,0 +1,173 @@
+"""The tables of the README, from the stored figures.
+
+Without options, prints them. With ``--write``, puts each between ``<!-- table NAME -->`` and ``<!-- end -->``.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from skcoteach.benchmarks.accuracy import PEERS, final_accuracy, percent
+from skcoteach.benchmarks.common import mean_and_error, show, table
+
+RESULTS = Path(__file__).parent / "results"
+
+#: Test accuracy in percent of the paper's table 4 to 6: 200 epochs of the nine-layer network, mean of the last ten.
+PUBLISHED = {
+    ("mnist", "pair", 0.45): 87.63,
+    ("mnist", "symmetric", 0.5): 91.32,
+    ("mnist", "symmetric", 0.2): 97.25,
+    ("cifar10", "pair", 0.45): 72.62,
+    ("cifar10", "symmetric", 0.5): 74.02,
+    ("cifar10", "symmetric", 0.2): 82.32,
+}
+NAMES = {
+    "plain": "plain network",
+    "documented": "documented loop",
+    "true": "true rate given",
+    "auto": "rate estimated",
+    "cl-plain": "CleanLearning(plain)",
+    "cl-auto": "CleanLearning(rate estimated)",
+}
+DATASETS = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10 (JPEG-coded)"}
+
+
+def digits() -> str:
+    """Plain training and co-teaching on digits."""
+    rows = []
+    for cell, scores in _stored("digits")["accuracy"].items():
+        kind, rate = cell.split()
+        taken = "the next class" if kind == "pair" else "any other class"
+        means = ("{:.3f} ± {:.3f}".format(*mean_and_error(scores[method])) for method in ("plain", "default"))
+        rows.append([f"{float(rate):.0%}".replace("%", " %") + f" take {taken}", *means])
+    return table(["wrong labels", "plain networks", "co-teaching"], rows)
+
+
+def small_batches() -> str:
+    """The class floor where a batch holds few examples of a class."""
+    rows = []
+    for name, file in {"10 classes, batches of 32": "digits-32", "100 classes, batches of 128": "digits-100"}.items():
+        for cell, scores in _stored(file)["accuracy"].items():
+            means = ("{:.3f} ± {:.3f}".format(*mean_and_error(each)) for each in scores.values())
+            rows.append([f"{name}, {cell}", *means])
+    return table(["data and noise", "plain networks", "class_floor=0", "default"], rows)
+
+
+def noise() -> str:
+    """Estimated noise rates, and how well the label issues are ranked."""
+    figures = [_stored(f"noise-{dataset}")["figures"][dataset] for dataset in ("digits", "mnist")]
+    rows = []
+    for cell in figures[0]:
+        row = [cell]
+        for runs in (each[cell] for each in figures):
+            rates = ([run[name] for run in runs] for name in ("true_rate", "estimated_rate"))
+            row.append("{:.3f} → {:.3f}".format(*map(np.mean, rates)))
+            both = [run["average_precision"] for run in runs if "cv auto" in run["average_precision"]]
+            precisions = (np.mean([each[name] for each in both]) for name in ("auto", "cv auto") if both)
+            row.append(" / ".join(f"{precision:.3f}" for precision in precisions) or "–")
+        rows.append(row)
+    header = ["noise"]
+    for name in ("digits", "MNIST"):
+        header += [f"{name}: true rate → estimated", "label issues"]
+    return table(header, rows)
+
+
+def speed() -> str:
+    """How many times as long as ``fit`` the others take."""
+    rows = []
+    for workload, seconds in _stored("speed-cpu")["seconds"].items():
+        ratios = (np.divide(seconds[peer], seconds["fit"]) for peer in ("documented", "skorch", "bare"))
+        rows.append(
+            [workload, *("{1:.2f} ({0:.2f}–{2:.2f})".format(*np.percentile(each, (25, 50, 75))) for each in ratios)]
+        )
+    return table(["workload", "documented loop", "skorch, two fits", "bare loop"], rows)
+
+
+def accuracy() -> str:
+    """All methods on the same data, a row for each data set and noise."""
+    stored = [each for each in _all("accuracy-*.json") if not _is_ablation(each)]
+    methods = [method for method in PEERS if any(run["method"] == method for each in stored for run in each["runs"])]
+    rows = []
+    for each in stored:
+        settings = each["settings"]
+        own = {method: [run for run in each["runs"] if run["method"] == method] for method in methods}
+        published = PUBLISHED.get((settings["dataset"], settings["noise"], settings.get("rate")))
+        rows.append(
+            [_cell(each), "–" if published is None else f"{published:.1f}"]
+            + [percent([final_accuracy(run) for run in runs]) if runs else "–" for runs in own.values()]
+        )
+    return table(["data and noise, epochs", "paper, 200 epochs", *(NAMES[method] for method in methods)], rows)
+
+
+def ablation() -> str:
+    """What is lost without each part of the recipe."""
+    stored = [each for each in _all("accuracy-*.json") if _is_ablation(each)]
+    scores = [
+        {
+            method: [final_accuracy(run) for run in each["runs"] if run["method"] == method]
+            for method in dict.fromkeys(run["method"] for run in each["runs"])
+        }
+        for each in stored
+    ]
+    rows = []
+    for method in scores[0]:
+        if method == "true":
+            rows.append(["the recipe", *(percent(each["true"]) for each in scores)])
+        else:
+            lost = ("{:+.2f} ± {:.2f}".format(*mean_and_error(100 * np.subtract(s[method], s["true"]))) for s in scores)
+            rows.append([method.replace("-", " ", 1), *lost])
+    return table(["", *(_cell(each) for each in stored)], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    each.__name__.replace("_", "-"): each for each in (digits, accuracy, ablation, small_batches, noise, speed)
+}
+
+
+def add_arguments(parser) -> None:
+    """Options of the command."""
+    parser.add_argument("--write", metavar="FILE", help="put the tables there instead of printing them")
+
+
+def run(options) -> None:
+    """Print the tables, or write them into a file."""
+    if options.write:
+        file = Path(options.write)
+        file.write_text(filled(file.read_text()))
+        return
+    for name, render in TABLES.items():
+        show(f"{name}: {(render.__doc__ or '').splitlines()[0]}\n\n{render()}\n")
+
+
+def filled(text: str) -> str:
+    """The text with the tables of now between its marks.
+
+    Raises
+    ------
+    KeyError
+        If a mark names no table.
+    """
+    mark = re.compile(r"<!-- table ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
+    return mark.sub(lambda found: f"<!-- table {found[1]} -->\n\n{TABLES[found[1]]()}\n\n<!-- end -->", text)
+
+
+def _stored(name: str) -> dict:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _all(pattern: str) -> list[dict]:
+    return [json.loads(file.read_text()) for file in sorted(RESULTS.glob(pattern))]
+
+
+def _is_ablation(stored: dict) -> bool:
+    return any(run["method"].startswith("without-") for run in stored["runs"])
+
+
+def _cell(stored: dict) -> str:
+    settings = stored["settings"]
+    rate = f" {settings['rate']:g}" if "rate" in settings else ""
+    limit = f" ({settings['limit']:,})" if "limit" in settings else ""
+    return f"{DATASETS[settings['dataset']]}{limit}, {settings['noise']}{rate}, {settings['epochs']}"
