@@ -216,6 +216,7 @@ class Run:
             used=torch.from_numpy(used),
             used_targets=torch.from_numpy(self.codes[used]).long(),
             n_classes=len(self.classes),
+            largest_weight=float(weights.max()),
         )
 
     def _co_teaching(self, networks: tuple, seed: int, keepers=None) -> CoTeaching:

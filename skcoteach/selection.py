@@ -98,7 +98,13 @@ def kept_weights(
 
 
 def budgets(
-    targets: Tensor, weights: Tensor, forget_rate: float, *, class_floor: float, n_classes: int
+    targets: Tensor,
+    weights: Tensor,
+    forget_rate: float,
+    *,
+    class_floor: float,
+    n_classes: int,
+    largest_weight: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The budgets of batches, before anything is known of losses.
 
@@ -108,6 +114,8 @@ def budgets(
         Of one batch, or of several along the first axes.
     forget_rate, class_floor, n_classes
         As for :func:`kept_weights`.
+    largest_weight : float, optional
+        No example weighs more. Where it is known, there are only as many budgets of classes as can have enough weight.
 
     Returns
     -------
@@ -117,12 +125,21 @@ def budgets(
         Share of the claims on it that a budget grants.
     """
     batch, share = weights[None], weights.new_full((1, *weights.shape[:-1], 1), 1 - forget_rate)
-    if class_floor == 0:
+    enough = MINIMUM_CLASS_WEIGHT - 1e-3  # balanced class weights add up to 8 only nearly
+    n_granted = n_classes
+    if largest_weight is not None:
+        n_granted = min(n_classes, int(targets.shape[-1] * largest_weight / enough))
+    if class_floor == 0 or n_granted == 0:
         return batch, share
-    by_class = weights.new_zeros(n_classes, *weights.shape).scatter_(0, targets[None], batch)
-    # balanced class weights add up to 8 only nearly
-    granted = by_class.sum(-1, keepdim=True) > MINIMUM_CLASS_WEIGHT - 1e-3
-    return torch.cat([by_class, batch]), torch.cat([granted.to(share.dtype) * (class_floor * (1 - forget_rate)), share])
+    n_batches = weights[..., 0].numel()
+    cells = targets.reshape(n_batches, -1) + n_classes * torch.arange(n_batches, device=targets.device)[:, None]
+    by_class = weights.new_zeros(n_batches * n_classes).index_add_(0, cells.flatten(), weights.flatten())
+    by_class = by_class.view(*weights.shape[:-1], n_classes)
+    heaviest = by_class.topk(n_granted).indices.sort().values
+    class_weights, classes = (each.movedim(-1, 0)[..., None] for each in (by_class.gather(-1, heaviest), heaviest))
+    claims = torch.where(targets == classes, weights, 0)
+    granted = (class_weights > enough).to(share.dtype) * (class_floor * (1 - forget_rate))
+    return torch.cat([claims, batch]), torch.cat([granted, share])
 
 
 def fill_budgets(losses: Tensor, claims: Tensor, shares: Tensor) -> Tensor:

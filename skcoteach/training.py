@@ -101,6 +101,8 @@ class TrainingData:
     used_targets : Tensor of shape (n_used,), int64, on the CPU
         Their given labels.
     n_classes : int
+    largest_weight : float
+        No row has more.
     """
 
     rows: Rows
@@ -109,6 +111,7 @@ class TrainingData:
     used: Tensor
     used_targets: Tensor
     n_classes: int
+    largest_weight: float
 
 
 class CoTeaching:
@@ -214,7 +217,7 @@ class CoTeaching:
             order = in_batches(self._order(data), self.batch_size, self.num_iter_per_epoch)
             for rows, inputs in stream(data.rows, order, self._block_size(data)):
                 targets, weights = data.targets[rows], data.weights[rows]
-                log_probabilities, losses, kept = self._train_on(inputs, targets, weights, forget_rate, data.n_classes)
+                log_probabilities, losses, kept = self._train_on(inputs, targets, weights, forget_rate, data)
                 totals += self._sums(log_probabilities, losses.to(wide), kept.to(wide), targets, weights.to(wide))
                 kept_share.index_copy_(0, rows, kept.sum(0).to(wide) / (2 * weights))
                 mean_losses.index_copy_(0, rows, losses.mean(0).to(mean_losses.dtype))
@@ -269,7 +272,7 @@ class CoTeaching:
         return min(max(NUMBERS_PER_BLOCK // numbers, 1), BATCHES_PER_BLOCK) * self.batch_size
 
     def _train_on(
-        self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float, n_classes: int
+        self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float, data: TrainingData
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Train on a block of rows, batch by batch.
 
@@ -277,9 +280,9 @@ class CoTeaching:
         """
         if self.augment is None:
             inputs = self.engine.prepare(inputs)
-        given = one_hot(targets, n_classes).T.to(weights.dtype)  # (n_classes, n)
+        given = one_hot(targets, data.n_classes).T.to(weights.dtype)  # (n_classes, n)
         labels = targets.expand(2, 1, -1)
-        claims, shares = self._budgets(targets, weights, forget_rate, n_classes)
+        claims, shares = self._budgets(targets, weights, forget_rate, data)
         steps = []
         for start in range(0, len(targets), self.batch_size):
             batch = slice(start, start + self.batch_size)
@@ -288,10 +291,18 @@ class CoTeaching:
         log_probabilities, losses, kept = (torch.cat(each, -1) for each in zip(*steps, strict=True))
         return log_probabilities, losses, kept
 
-    def _budgets(self, targets: Tensor, weights: Tensor, forget_rate: float, n_classes: int) -> tuple[Tensor, Tensor]:
+    def _budgets(
+        self, targets: Tensor, weights: Tensor, forget_rate: float, data: TrainingData
+    ) -> tuple[Tensor, Tensor]:
         """Claims (n_budgets, n) and shares (n_budgets, n_batches, 1) of all batches of a block."""
-        targets, weights = (self._cut(each) for each in (targets, weights))
-        claims, shares = budgets(targets, weights, forget_rate, class_floor=self.class_floor, n_classes=n_classes)
+        claims, shares = budgets(
+            self._cut(targets),
+            self._cut(weights),
+            forget_rate,
+            class_floor=self.class_floor,
+            n_classes=data.n_classes,
+            largest_weight=data.largest_weight,
+        )
         return claims.flatten(1), shares
 
     def _cut(self, values: Tensor) -> Tensor:

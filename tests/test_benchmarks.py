@@ -1,21 +1,31 @@
 """The experiments run from the command line, and what they share does what it says."""
 
+import io
 import json
+import re
 import types
+import warnings
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from cleanlab.experimental import coteaching
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
+from sklearn.base import clone
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from skcoteach.benchmarks import speed
+from skcoteach import CoTeachingClassifier
+from skcoteach.benchmarks import accuracy, recipes, speed
 from skcoteach.benchmarks.__main__ import main
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, table, transition_matrix
-from skcoteach.benchmarks.data import DATASETS
+from skcoteach.benchmarks.data import DATASETS, IMAGES
 from skcoteach.benchmarks.digits import CELLS, METHODS, split_with_noise
+from skcoteach.benchmarks.documented import SharePure
+from skcoteach.benchmarks.table import TABLES, filled
+from skcoteach.networks import CifarCNN
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -164,3 +174,216 @@ def test_an_unknown_experiment_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["nothing"])
     assert "invalid choice" in capsys.readouterr().err
+
+
+# --- accuracy ---------------------------------------------------------------------------------------------------------
+
+
+def test_accuracy_prints_a_row_for_each_method_and_stores_every_epoch(tmp_path, capsys):
+    file = tmp_path / "accuracy.json"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CleanLearning may leave too few after two epochs
+        main(["accuracy", "--epochs", "2", "--seeds", "2", "--limit", "1200", "--rate", "0.3", "--json", str(file)])
+    printed = capsys.readouterr().out
+    assert "digits (1,200 images), pair 0.3, 2 epochs, recipe fast" in printed and "last epoch" in printed
+    for method in accuracy.PEERS:
+        assert f"| {method} " in printed
+    stored = json.loads(file.read_text())
+    assert "--limit 1200 --noise pair --precision float32 --rate 0.3 --recipe fast --seeds 2" in stored["command"]
+    runs = stored["runs"]
+    assert [(run["method"], run["seed"]) for run in runs] == [(m, s) for m in accuracy.PEERS for s in (0, 1)]
+    for run in runs:
+        assert len(run["accuracy"]) == (1 if run["method"].startswith("cl-") else 2)
+        assert 0.2 < run["noise_rate"] < 0.4 and 0.5 < run["kept_true"] <= 1
+        assert ("forget_rate" in run) == (run["method"] in ("true", "auto"))
+    by_seed = [{run["noise_rate"] for run in runs if run["seed"] == seed} for seed in (0, 1)]
+    assert [len(rates) for rates in by_seed] == [1, 1] and by_seed[0] != by_seed[1]
+
+
+def accuracy_options(**changed):
+    settings = {
+        "dataset": "digits", "noise": "pair", "rate": 0.2, "recipe": "fast", "epochs": 2, "limit": 300, "jobs": 1,
+        "data": "openml", "device": "cpu", "precision": "float32",
+    }  # fmt: skip
+    return types.SimpleNamespace(**settings | changed)
+
+
+@pytest.mark.parametrize("method", ["plain", "documented", "true"])
+def test_the_same_seed_gives_the_same_accuracies_and_the_bar_moves_every_epoch(method):
+    moves = []
+    first, again = (accuracy.measure(method, 3, accuracy_options(), lambda: moves.append(1)) for _ in range(2))
+    assert first["accuracy"] == again["accuracy"]
+    assert len(moves) == 4
+
+
+@pytest.mark.parametrize("part", recipes.PARTS)
+def test_without_a_part_something_else_is_trained(part):
+    options = accuracy_options(epochs=12)
+    whole = accuracy.Problem(options, 0, lambda: None).estimator
+    without = accuracy.METHODS[f"without-{part}"]
+    monitor = {}
+
+    class Noting(accuracy.TestAccuracy):
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+            monitor[context.task_name] = fitted_estimator
+            super().on_fit_task_end(estimator, context, fitted_estimator=fitted_estimator)
+
+    with mock.patch.object(accuracy, "TestAccuracy", Noting):
+        without(accuracy.Problem(options, 0, lambda: None))
+    fitted = monitor["epoch"].get_params()
+    changed = {name: fitted[name] for name in recipes.PARTS[part]}
+    assert changed == recipes.PARTS[part]
+    assert all(whole.get_params().get(name) != value for name, value in changed.items())
+
+
+def test_the_documented_loop_learns_digits_and_counts_what_it_keeps():
+    figures = accuracy.measure("documented", 0, accuracy_options(epochs=30, limit=None), lambda: None)
+    assert figures["accuracy"][-1] > 0.8
+    assert 0.9 < figures["kept_true"] < 1
+
+
+def test_share_pure_counts_the_small_losses_of_either_network():
+    is_right = np.array([True, True, False, False])
+    sampler = SharePure(is_right, first_epoch=1)
+    target = torch.zeros(4, dtype=torch.int64)
+    for epoch in range(2):
+        order = list(sampler)
+        # small losses for the right ones in the first network, for the others in the second
+        confident = torch.tensor([3.0 if is_right[row] else -3.0 for row in order])
+        logits = torch.stack([confident, torch.zeros(4)], 1)
+        with sampler.counting(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about what the original calls
+            coteaching.loss_coteaching(logits, -logits, target, 0.5)
+        assert (sampler.kept, sampler.right) == ((0, 0), (4, 2))[epoch]
+
+
+def test_noise_is_taken_from_a_file(tmp_path):
+    true = np.array([0, 1, 2])
+    np.savez(tmp_path / "labels.npz", some=[0, 1, 1], other=[2, 2, 2])
+    np.save(tmp_path / "labels.npy", [1, 1, 1])
+    assert accuracy.labels_of(f"{tmp_path}/labels.npz:some", true).tolist() == [0, 1, 1]
+    assert accuracy.labels_of(f"{tmp_path}/labels.npy", true).tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match="needs the name of an array"):
+        accuracy.labels_of(f"{tmp_path}/labels.npz", true)
+    with pytest.raises(ValueError, match="there are 2 examples"):
+        accuracy.labels_of(f"{tmp_path}/labels.npy", true[:2])
+
+
+@pytest.mark.parametrize("n_epochs, expected", [(99, 98.0), (100, 94.5), (200, 194.5)])
+def test_long_trainings_end_in_the_mean_of_the_last_ten_epochs(n_epochs, expected):
+    assert accuracy.final_accuracy({"accuracy": list(range(n_epochs))}) == expected
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", recipes.DATASETS)
+def test_the_fast_recipe_trains_and_can_be_cloned(dataset):
+    side, channels = {"digits": (8, 1), "mnist": (28, 1), "cifar10": (32, 3)}[dataset]
+    X = np.random.default_rng(0).random((20, channels, side, side), dtype=np.float32)
+    made = recipes.fast(dataset, forget_rate=0.2, epochs=1, random_state=0, device="cpu")
+    assert isinstance(made, CoTeachingClassifier) and not hasattr(made, "classes_")
+    assert clone(made).fit(X, np.arange(20) % 10).predict_proba(X).shape == (20, 10)
+
+
+def test_the_recipe_of_the_paper_has_its_network_schedule_and_rule():
+    made = recipes.paper("mnist", forget_rate=0.45)
+    assert (made.module, made.epochs, made.batch_size, made.num_gradual, made.epoch_decay_start, made.lr) == (
+        CifarCNN, 200, 128, 10, 80, 1e-3,
+    )  # fmt: skip
+    assert (made.class_floor, made.augment, made.average_decay, made.exponent) == (0.0, None, None, 1.0)
+    X = np.random.default_rng(0).random((20, 1, 28, 28), dtype=np.float32)
+    made.set_params(epochs=1, num_gradual=1, device="cpu").fit(X, np.arange(20) % 10)
+
+
+def test_the_papers_adam_has_little_momentum_once_the_learning_rate_falls():
+    parameter = torch.nn.Parameter(torch.ones(1))
+    optimizer = recipes.PaperAdam([parameter], lr=0.1)
+    betas = []
+    for rate in (0.1, 0.1, 0.05):
+        parameter.grad = torch.ones(1)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+        betas.append(optimizer.param_groups[0]["betas"])
+    assert betas == [(0.9, 0.999), (0.9, 0.999), (0.1, 0.999)]
+
+
+@pytest.mark.parametrize("recipe, dataset", [(recipes.fast, "iris"), (recipes.paper, "digits")], ids=["fast", "paper"])
+def test_what_has_no_recipe_is_told(recipe, dataset):
+    with pytest.raises(ValueError, match=f"no such recipe for '{dataset}', only for .*mnist, cifar10"):
+        recipe(dataset)
+
+
+# --- confident learning, data, tables ---------------------------------------------------------------------------------
+
+
+def test_confident_learning_prunes_and_ends_in_the_test_accuracy(tmp_path, capsys):
+    file = tmp_path / "pruned.json"
+    few = ["--dataset", "digits", "--noise", "symmetric", "--rate", "0.3", "--epochs", "12", "--cv-epochs", "10"]
+    main(["confident_learning", *few, "--folds", "2", "--json", str(file)])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1].startswith("Test accuracy ")
+    stored = json.loads(file.read_text())
+    assert "--cv-epochs 10" in stored["command"] and "--folds 2" in stored["command"]
+    figures = stored["figures"]
+    assert 0 < figures["wrong_among_the_rest"] < figures["noise_rate"]
+    assert 0 < figures["pruned"] < 1 and len(figures["accuracy"]) == 12
+
+
+def test_cifar10_is_decoded_from_a_folder(tmp_path):
+    from PIL import Image
+
+    def coded(colours):
+        files = []
+        for colour in colours:
+            stream = io.BytesIO()
+            Image.new("RGB", (32, 32), colour).save(stream, "JPEG", quality=95)
+            files.append(np.frombuffer(stream.getvalue(), np.uint8))
+        return np.concatenate(files), np.array([len(each) for each in files])
+
+    train, sizes = coded([(255, 0, 0), (0, 255, 0), (0, 0, 255)])
+    test, test_sizes = coded([(0, 0, 0)])
+    np.savez(
+        tmp_path / "cifar10_jpeg.npz", jpeg_train=train, size_train=sizes, y_train=np.array([3, 1, 2], np.uint8),
+        jpeg_test=test, size_test=test_sizes, y_test=np.array([7], np.uint8),
+    )  # fmt: skip
+    X_train, X_test, y_train, y_test = IMAGES["cifar10"](0, str(tmp_path))
+    assert (X_train.shape, X_test.shape, X_train.dtype) == ((3, 3, 32, 32), (1, 3, 32, 32), np.float32)
+    np.testing.assert_allclose(X_train.mean(axis=(2, 3)), np.eye(3), atol=0.02)
+    assert (y_train.tolist(), y_test.tolist()) == ([3, 1, 2], [7])
+
+
+def test_a_hundred_classes_are_digits_crossed_with_levels():
+    X_train, X_test, given_labels, true, y_test = split_with_noise(0, "symmetric", 0.5, levels=10)
+    assert X_train.shape == (5 * 1257, 74) and X_test.shape == (5 * 540, 74)
+    assert set(true) == set(range(100))
+    assert (X_train[:, 64:].argmax(axis=1) == true % 10).mean() > 0.9
+    np.testing.assert_array_equal(X_train[:1257, :64], X_train[1257:2514, :64])
+    assert (given_labels != true).mean() == pytest.approx(0.5, abs=0.03)
+
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_the_tables_of_the_readme_are_those_of_the_stored_figures():
+    text = README.read_text()
+    assert set(re.findall(r"<!-- table ([\w-]+) -->", text)) == set(TABLES)
+    assert filled(text) == text
+
+
+def test_every_table_is_printed(capsys):
+    main(["table"])
+    printed = capsys.readouterr().out
+    for name, render in TABLES.items():
+        assert f"{name}: " in printed and render() in printed
+
+
+def test_tables_are_written_between_their_marks(tmp_path):
+    file = tmp_path / "some.md"
+    file.write_text("before\n<!-- table digits -->\nold\n<!-- end -->\nafter\n")
+    main(["table", "--write", str(file)])
+    written = file.read_text()
+    assert written == f"before\n<!-- table digits -->\n\n{TABLES['digits']()}\n\n<!-- end -->\nafter\n"
+    file.write_text("<!-- table nothing -->\n<!-- end -->")
+    with pytest.raises(KeyError):
+        main(["table", "--write", str(file)])

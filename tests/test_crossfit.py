@@ -31,6 +31,7 @@ def training_data(codes, weights=None, X=None):
         used=torch.from_numpy(used),
         used_targets=torch.from_numpy(codes[used]).long(),
         n_classes=max(int(codes.max()) + 1, 2),
+        largest_weight=float(weights.max()),
     )
 
 

@@ -29,6 +29,7 @@ def check(first, second, X=None, n_classes=3, indices=False, dtype=torch.float32
         used=torch.arange(len(X)),
         used_targets=torch.arange(len(X)) % n_classes,
         n_classes=n_classes,
+        largest_weight=1.0,
     )
     with random_state(data.targets.device, 0):
         check_networks((first, second), data)

@@ -281,6 +281,29 @@ def test_claims_and_shares_of_the_classes_stand_before_those_of_the_batch():
     assert (claims.tolist(), shares.tolist()) == ([[9, 1, 2]], [[0.75]])
 
 
+@settings(max_examples=100, deadline=None)
+@given(several_batches(), forget_rates, class_floors, st.floats(0, 5))
+def test_leaving_out_classes_that_cannot_have_a_budget_changes_nothing(batch, forget_rate, class_floor, more):
+    losses, targets, weights = batch
+    parameters = {"class_floor": class_floor, "n_classes": 4}
+    every = budgets(targets, weights, forget_rate, **parameters)
+    few = budgets(targets, weights, forget_rate, **parameters, largest_weight=float(weights.max()) + more)
+    for i in range(len(targets)):
+        kept, expected = (fill_budgets(losses[:, i], claims[:, i], shares[:, i]) for claims, shares in (few, every))
+        assert torch.equal(kept, expected)
+
+
+def test_there_are_only_as_many_budgets_as_classes_that_can_have_enough_weight():
+    targets, weights = torch.cat([torch.full((10,), 7), torch.arange(30) % 20]), torch.ones(40)
+    claims, shares = budgets(targets, weights, 0.5, class_floor=0.5, n_classes=20, largest_weight=1.0)
+    assert (claims.shape, shares.shape) == ((6, 40), (6, 1))  # 5 classes with 8 each would be all
+    granted = shares[:-1, 0] > 0
+    assert granted.sum() == 1
+    assert torch.equal(claims[:-1][granted][0], (targets == 7).float())
+    claims, _ = budgets(targets[:7], weights[:7], 0.5, class_floor=0.5, n_classes=20, largest_weight=1.0)
+    assert claims.tolist() == [[1.0] * 7]
+
+
 def test_budgets_are_filled_in_the_order_of_the_losses_and_the_largest_part_counts():
     claims = torch.tensor([[4.0, 0.0, 4.0], [1.0, 1.0, 1.0]])
     kept = fill_budgets(torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]), claims, torch.tensor([[0.75], [0.5]]))

@@ -53,7 +53,9 @@ def make_data(n=N, weights=None, dtype=torch.float64, seed=0):
     targets = torch.from_numpy(generator.choice(N_CLASSES, n, p=[0.6, 0.3, 0.1]))  # classes with and without a budget
     weights = torch.ones(n, dtype=dtype) if weights is None else torch.as_tensor(weights, dtype=dtype)
     used = weights.nonzero()[:, 0]
-    return TrainingData(WatchedRows(X).place(CPU, dtype), targets, weights, used, targets[used], N_CLASSES)
+    return TrainingData(
+        WatchedRows(X).place(CPU, dtype), targets, weights, used, targets[used], N_CLASSES, float(weights.max())
+    )
 
 
 def uneven_weights(n=N):
@@ -357,6 +359,7 @@ def test_rows_of_weight_zero_are_as_absent(engine):
         torch.arange(len(present)),
         alone.targets[present],
         N_CLASSES,
+        alone.largest_weight,
     )
     with_them, without = make_training(engine=engine), make_training(n=len(present), engine=engine)
     _, kept, losses, predicted, seen = with_them.run_epoch(data, 0, 0.01, 0.3)
