@@ -3,6 +3,7 @@
 They are modules without parameters: ``torch.nn.Sequential`` joins several.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -14,7 +15,12 @@ class RandomShift(nn.Module):
     Parameters
     ----------
     pixels : int
-        The most that an image is shifted, to each side.
+        The most that an image is shifted, to each side. 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If it is no such number.
 
     Examples
     --------
@@ -28,7 +34,9 @@ class RandomShift(nn.Module):
 
     def __init__(self, pixels: int):
         super().__init__()
-        self.pixels = pixels
+        if not isinstance(pixels, int | np.integer) or pixels < 0:
+            raise ValueError(f"pixels must be an integer, 0 or more, got {pixels!r}.")
+        self.pixels = int(pixels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shifted images of shape (n, ..., height, width).

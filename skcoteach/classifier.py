@@ -118,7 +118,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Predict with the mean of the weights after every update, in which each update counts ``average_decay`` times as
         much as the one after it (the running statistics of batch normalisation likewise). Steadier than the last
         weights where the training is short or noisy; 0.99 or so, and closer to 1 where there are many updates. Label
-        quality and history are of the weights that are trained. None: predict with the last weights.
+        quality and history are of the weights that are trained, and ``partial_fit`` goes on from these, not from what
+        is in ``modules_``. None: predict with the last weights.
     device : "auto", str, int or torch.device, default="auto"
         "auto": the device of X where that is an accelerator, else an accelerator if torch reports one that supports
         the precision, else the CPU.

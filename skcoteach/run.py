@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from skcoteach._sklearn import InvalidParameterError
-from skcoteach.averaging import WeightAverage, exchange
+from skcoteach.averaging import Name, WeightAverage, exchange
 from skcoteach.chains import Chains, are_chains
 from skcoteach.crossfit import cross_fit
 from skcoteach.engines import Autograd, Engine, is_elementwise
@@ -47,7 +47,8 @@ DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.float32
 class FitState:
     """What a fitted estimator keeps for itself: the form of X, and what ``partial_fit`` goes on from.
 
-    Its arrays live on the host, whatever the namespace of the public attributes is.
+    Its arrays live on the host, whatever the namespace of the public attributes is; tensors (of the optimizers, and the
+    last weights where ``modules_`` hold averages) on the device of the networks.
     """
 
     classes: np.ndarray
@@ -60,7 +61,7 @@ class FitState:
     shapes: list[list[tuple[int, ...]]]
     keepers: np.ndarray
     temperature: float
-    last_weights: list[Tensor] | None
+    last_weights: dict[Name, Tensor] | None
     n_averaged: int
     labels: "Labels | None"
 
@@ -305,9 +306,13 @@ class Run:
                 if isinstance(self.training.engine, Chains):
                     parameter.data = parameter.data.clone()  # each in memory of its own, to be stored by itself
         average = self.training.average
-        last_weights = None if average is None else exchange(networks, average.values)
+        last_weights, growth = None, 1.0
+        if average is not None:
+            before = self._logit_scale(networks)
+            last_weights = exchange(networks, average.values)
+            growth = self._logit_scale(networks) / before if before else 1.0
         labels = self._labels(networks) if per_example else None
-        self._calibrate()
+        self._calibrate(growth)
         _divide_logits(networks, self.temperature)
         attributes: dict[str, Any] = {
             "classes_": self.classes if self.classes.dtype.kind in "OUS" else to_namespace_of(self.classes, self.X),
@@ -343,9 +348,22 @@ class Run:
             attributes["noise_matrix_"] = to_namespace_of(matrix_of(self.joint), self.X)
         return attributes
 
-    def _calibrate(self) -> None:
-        """Pass the temperature of the cross-fit on to networks whose logits have grown larger than those had become."""
-        before, now = self.unseen_scale, self.training.logit_scale
+    def _logit_scale(self, networks: tuple) -> float:
+        """How large the logits of networks in eval mode are on some of the data; 0 where nobody wants to know."""
+        if self.unseen_temperature is None:
+            return 0.0
+        some = 10 * self.training.batch_size
+        rows = self.data.used[:: max(len(self.data.used) // some, 1)]
+        with random_state(self.data.targets.device, self.seed, self.epoch, 2):
+            scales = predict(networks, self.data.rows, _deviations, rows, precision=self.estimator.precision)
+        return float(scales.mean())
+
+    def _calibrate(self, growth: float) -> None:
+        """Pass the temperature of the cross-fit on to networks whose logits have grown larger than those had become.
+
+        ``growth`` is how much larger they are with the averaged weights than with those trained last.
+        """
+        before, now = self.unseen_scale, self.training.logit_scale * growth
         if self.unseen_temperature is not None and 0 < before < math.inf and 0 < now < math.inf:
             self.temperature = min(max(self.unseen_temperature * now / before, 1.0), MAXIMUM_TEMPERATURE)
 
@@ -379,6 +397,11 @@ class Run:
         seen_by_class = np.bincount(self.codes[seen], minlength=len(self.classes))
         class_means = np.where(seen_by_class > 0, by_class / np.maximum(seen_by_class, 1), means[seen].mean())
         return np.where(seen, means, class_means[self.codes]).astype(np.float64)
+
+
+def _deviations(logits: Tensor) -> Tensor:
+    """Standard deviation of each row of the logits, mean over the networks: (n, 1) of (2, n, n_classes)."""
+    return logits.std(2, correction=0).mean(0)[:, None]
 
 
 @torch.no_grad()

@@ -254,7 +254,7 @@ class CoTeaching:
             for tensor in (*network.parameters(), *network.buffers()):
                 yield tensor.detach()
         if self.average is not None:
-            yield from self.average.values
+            yield from self.average.values.values()
 
     def _order(self, data: TrainingData) -> Tensor:
         """The epoch's order of rows: every batch gets about its share of what was kept last and of each class.

@@ -61,6 +61,12 @@ def test_tables_are_refused(augmentation):
         augmentation(torch.zeros(3, 4))
 
 
+@pytest.mark.parametrize("pixels", [-1, 1.5, "2", None], ids=repr)
+def test_pixels_that_are_no_number_of_pixels_are_refused(pixels):
+    with pytest.raises(ValueError, match=f"pixels must be an integer, 0 or more, got {pixels!r}"):
+        RandomShift(pixels)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.uint8])
 def test_dtype_is_kept(dtype):
     x = torch.ones(2, 1, 4, 4, dtype=dtype)

@@ -1,5 +1,7 @@
 """The average of weights is the weighted mean that it says it is, and what it is put into predicts with it."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from skcoteach.averaging import WeightAverage, averaged_tensors, exchange
+from skcoteach.averaging import WeightAverage, exchange
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -18,10 +20,19 @@ def network(seed=0):
         return nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).double()
 
 
+def floating(module):
+    return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+
+
 def set_all(module, value):
-    with torch.no_grad():
-        for tensor in averaged_tensors([module]):
-            tensor.fill_(value)
+    for tensor in floating(module).values():
+        tensor.fill_(value)
+
+
+def equal(values, module):
+    return len(values) == len(floating(module)) and all(
+        torch.equal(value, floating(module)[name]) for (_, name), value in values.items()
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -34,7 +45,7 @@ def test_the_average_is_the_mean_in_which_later_updates_count_more(decay, weight
         average.update()
     counts = decay ** np.arange(len(weights))[::-1]
     expected = np.average(weights, weights=counts)
-    for value in average.values:
+    for value in average.values.values():
         np.testing.assert_allclose(value, expected, rtol=0, atol=1e-9)
 
 
@@ -44,7 +55,7 @@ def test_with_no_decay_the_average_is_the_last_weights():
     for value in (1.0, 5.0):
         set_all(module, value)
         average.update()
-    assert all(torch.equal(a, b) for a, b in zip(average.values, averaged_tensors([module]), strict=True))
+    assert equal(average.values, module)
 
 
 def test_the_average_owes_nothing_to_the_initial_weights():
@@ -53,7 +64,7 @@ def test_the_average_owes_nothing_to_the_initial_weights():
     average = WeightAverage([module], 0.999)
     set_all(module, 1.0)
     average.update()
-    assert all((value == 1).all() for value in average.values)
+    assert all((value == 1).all() for value in average.values.values())
 
 
 def test_updating_never_changes_the_networks():
@@ -61,15 +72,35 @@ def test_updating_never_changes_the_networks():
     before = [tensor.clone() for tensor in module.state_dict().values()]
     average = WeightAverage([module], 0.9)
     average.update()
-    average.values[0].fill_(7)
+    average.values[0, "0.weight"].fill_(7)
     assert all(torch.equal(a, b) for a, b in zip(before, module.state_dict().values(), strict=True))
 
 
 def test_running_statistics_are_averaged_and_counters_are_not():
+    assert set(WeightAverage([network(), nn.BatchNorm1d(2)], 0.9).values) == {
+        *((0, name) for name in ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")),
+        *((1, name) for name in ("weight", "bias", "running_mean", "running_var")),
+    }
+    assert set(WeightAverage([nn.BatchNorm1d(2, affine=False, track_running_stats=False)], 0.9).values) == set()
+
+
+def test_frozen_parameters_and_other_buffers_are_not_averaged():
     module = network()
-    names = {name for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
-    assert {"1.running_mean", "1.running_var"} <= names and "1.num_batches_tracked" not in names
-    assert len(WeightAverage([module], 0.9).values) == len(names)
+    module[0].bias.requires_grad_(False)
+    module.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
+    average = WeightAverage([module], 0.9)
+    assert (0, "0.bias") not in average.values and (0, "mask") not in average.values
+    average.update()
+    exchange([module], average.values)
+    assert module.mask.tolist() == [[0, -torch.inf], [0, 0]]
+
+
+def test_weights_that_an_optimizer_replaces_are_seen():
+    module = network()
+    average = WeightAverage([module], 0.0)
+    module[0].weight.data = torch.full((2, 3), 5.0, dtype=torch.float64)
+    average.update()
+    assert (average.values[0, "0.weight"] == 5).all()
 
 
 def test_an_average_goes_on_where_it_was_left():
@@ -85,15 +116,22 @@ def test_an_average_goes_on_where_it_was_left():
         set_all(module, 8.0)
         average.update()
     assert goes_on.n_updates == 4
-    for a, b in zip(one.values, goes_on.values, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert set(one.values) == set(goes_on.values)
+    for name, value in one.values.items():
+        torch.testing.assert_close(value, goes_on.values[name], rtol=1e-12, atol=1e-12)
 
 
 def test_exchange_gives_back_copies_of_what_was_there():
     module, other = network(0), network(1)
-    before = [tensor.clone() for tensor in averaged_tensors([module])]
-    returned = exchange([module], list(averaged_tensors([other])))
-    assert all(torch.equal(a, b) for a, b in zip(returned, before, strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(averaged_tensors([module]), averaged_tensors([other]), strict=True))
+    before = copy.deepcopy(module)
+    returned = exchange([module], WeightAverage([other], 0.5).values)
+    assert equal(returned, before) and not equal(returned, module)
     exchange([module], returned)
-    assert all(torch.equal(a, b) for a, b in zip(averaged_tensors([module]), before, strict=True))
+    assert equal(returned, module)
+
+
+def test_only_what_has_a_value_is_exchanged():
+    module, before = network(0), copy.deepcopy(network(0))
+    exchange([module], {(0, "0.bias"): torch.ones(2)})
+    assert module[0].bias.tolist() == [1, 1]
+    assert torch.equal(module[0].weight, before[0].weight)

@@ -6,7 +6,6 @@ import re
 import types
 import warnings
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -216,24 +215,52 @@ def test_the_same_seed_gives_the_same_accuracies_and_the_bar_moves_every_epoch(m
     assert len(moves) == 4
 
 
+@pytest.fixture(scope="module")
+def whole_recipe():
+    """What the recipe predicts with all its parts."""
+    problem = accuracy.Problem(accuracy_options(epochs=12, limit=600, rate=0.45), 0, lambda: None)
+    accuracy.METHODS["true"](problem)
+    return problem.estimator.predict_proba(problem.X_test)
+
+
 @pytest.mark.parametrize("part", recipes.PARTS)
-def test_without_a_part_something_else_is_trained(part):
-    options = accuracy_options(epochs=12)
-    whole = accuracy.Problem(options, 0, lambda: None).estimator
-    without = accuracy.METHODS[f"without-{part}"]
-    monitor = {}
+def test_without_a_part_something_else_is_predicted(part, whole_recipe):
+    problem = accuracy.Problem(accuracy_options(epochs=12, limit=600, rate=0.45), 0, lambda: None)
+    accuracy.METHODS[f"without-{part}"](problem)
+    assert np.abs(problem.estimator.predict_proba(problem.X_test) - whole_recipe).max() > 1e-3
 
-    class Noting(accuracy.TestAccuracy):
-        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
-            monitor[context.task_name] = fitted_estimator
-            super().on_fit_task_end(estimator, context, fitted_estimator=fitted_estimator)
 
-    with mock.patch.object(accuracy, "TestAccuracy", Noting):
-        without(accuracy.Problem(options, 0, lambda: None))
-    fitted = monitor["epoch"].get_params()
-    changed = {name: fitted[name] for name in recipes.PARTS[part]}
-    assert changed == recipes.PARTS[part]
-    assert all(whole.get_params().get(name) != value for name, value in changed.items())
+@pytest.mark.parametrize(
+    "part, recipe, epochs",
+    [("short-warm-up", "fast", 100), ("augment", "paper", 10), ("average", "paper", 10), ("floor", "paper", 10),
+     ("width", "paper", 10)],
+)  # fmt: skip
+def test_a_part_that_a_recipe_does_not_have_is_told_before_anything_is_trained(part, recipe, epochs):
+    few = ["--dataset", "mnist", "--recipe", recipe, "--epochs", str(epochs), "--data", "nowhere"]
+    with pytest.raises(ValueError, match=f"for {epochs} epochs has no such part as '{part}'"):
+        main(["accuracy", *few, "--method", "true", f"without-{part}"])
+
+
+def test_noise_from_a_file_stays_with_its_image_when_few_are_drawn(tmp_path, monkeypatch):
+    X, y = np.arange(40, dtype=np.float32).reshape(40, 1, 1, 1), np.arange(40) % 4
+    monkeypatch.setitem(IMAGES, "mnist", lambda seed, folder: (X, X, y, y))
+    np.save(tmp_path / "labels.npy", (y + (np.arange(40) < 10)) % 4)
+    options = accuracy_options(dataset="mnist", noise=f"{tmp_path}/labels.npy", limit=25)
+    problem = accuracy.Problem(options, 1, lambda: None)
+    rows = problem.X[:, 0, 0, 0].astype(int)
+    assert len(set(rows)) == 25 and rows.tolist() != sorted(rows)
+    np.testing.assert_array_equal(problem.given, (y[rows] + (rows < 10)) % 4)
+    np.testing.assert_array_equal(problem.is_right, rows >= 10)
+
+
+@pytest.mark.parametrize("noise, words", [("pear", "there is no file 'pear'"), ("f.npy", "split anew for every seed")])
+def test_noise_that_cannot_be_is_told(noise, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("f.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=words):
+        if noise == "pear":
+            accuracy.labels_of(noise, np.zeros(3))
+        accuracy.Problem(accuracy_options(noise=noise), 0, lambda: None)
 
 
 def test_the_documented_loop_learns_digits_and_counts_what_it_keeps():

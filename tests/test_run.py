@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+import skcoteach.run
 from skcoteach import CoTeachingClassifier
-from skcoteach.averaging import averaged_tensors
 from skcoteach.noise import MAXIMUM_TEMPERATURE
 from skcoteach.run import Run, _device
 from skcoteach.training import CoTeaching
@@ -1036,12 +1036,15 @@ def chain(n_features, n_classes):
     return nn.Sequential(nn.Linear(n_features, 6), nn.ReLU(), nn.Linear(6, n_classes))
 
 
+def averaged(networks):
+    """Copies of the tensors of both networks but for the counters."""
+    return [tensor for tensor in bits(networks) if tensor.is_floating_point()]
+
+
 def weights_after_every_step(run, n_epochs):
     """The floating tensors of both networks after every step."""
     steps = []
-    hook = register_optimizer_step_post_hook(
-        lambda *_: steps.append([t.clone() for t in averaged_tensors(run.training.networks)])
-    )
+    hook = register_optimizer_step_post_hook(lambda *_: steps.append(averaged(run.training.networks)))
     try:
         run_epochs(run, n_epochs)
     finally:
@@ -1056,11 +1059,11 @@ def test_fitted_networks_are_the_average_over_all_steps(module):
     steps = weights_after_every_step(run, 3)
     assert len(steps) == 9
     counts = torch.tensor([decay ** (len(steps) - 1 - i) for i in range(len(steps))], dtype=torch.float64)
-    fitted = run.fitted()["modules_"]
-    for number, tensor in enumerate(averaged_tensors(fitted)):
-        each = torch.stack([step[number].double() for step in steps])
-        expected = torch.tensordot(counts / counts.sum(), each, 1)
-        torch.testing.assert_close(tensor.double(), expected, rtol=1e-10, atol=1e-10)
+    fitted = averaged(run.fitted()["modules_"])
+    assert len(fitted) == len(steps[0])
+    for number, tensor in enumerate(fitted):
+        expected = torch.tensordot(counts / counts.sum(), torch.stack([step[number] for step in steps]), 1)
+        torch.testing.assert_close(tensor, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("module", [Net, chain], ids=["batch norm and dropout", "chain"])
@@ -1124,10 +1127,75 @@ def test_a_resumed_average_is_that_of_the_training_without_the_temperature(too_s
     clf = estimator(forget_rate="auto", average_decay=0.9)
     run = run_epochs(start(*enough(), forget_rate="auto", average_decay=0.9), 2)
     last = bits(run.training.networks)
-    average = [value.clone() for value in run.training.average.values]
+    average = copy.deepcopy(run.training.average.values)
     fit_partially(clf, run)
     resumed = Run.resume(clf.set_params(forget_rate=0.1), *enough())
     assert equal(bits(resumed.training.networks), last)
-    for a, b in zip(resumed.training.average.values, average, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+    assert set(resumed.training.average.values) == set(average)
+    for name, value in resumed.training.average.values.items():
+        torch.testing.assert_close(value, average[name], rtol=1e-6, atol=1e-7)
     assert resumed.training.average.n_updates == run.training.average.n_updates
+
+
+class Moving(nn.Module):
+    """A network with all kinds of tensors that are no weights: infinite, replaced in training, frozen and moved."""
+
+    def __init__(self, n_features, n_classes):
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_classes)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.counter = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, x):
+        if self.training:
+            self.mean = x.mean(0).detach()
+            self.counter += 1
+        return self.linear(x) + self.mask[0]
+
+
+def test_what_is_no_weight_is_that_of_the_last_step():
+    averaged, plain = (run_epochs(start(module=Moving, average_decay=d), 2).fitted()["modules_"] for d in (0.9, None))
+    for a, b in zip(averaged, plain, strict=True):
+        assert a.mask.tolist() == [0, -math.inf]
+        assert torch.equal(a.mean, b.mean) and a.counter == b.counter == 6
+        assert not torch.equal(a.linear.weight, b.linear.weight)
+
+
+@pytest.mark.parametrize("step", ["_divide_logits", "exchange"])
+def test_ctrl_c_while_the_networks_are_finished_leaves_what_an_undisturbed_fit_gives(step, too_sure, monkeypatch):
+    parameters = {"forget_rate": "auto", "average_decay": 0.9, "epochs": 2}
+    undisturbed = estimator(**parameters).fit(*enough())
+    original, calls = getattr(skcoteach.run, step), []
+
+    def interrupted(*arguments):
+        calls.append(original(*arguments))
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return calls[-1]
+
+    monkeypatch.setattr(f"skcoteach.run.{step}", interrupted)
+    clf = estimator(**parameters)
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*enough())
+    assert equal(bits(clf.modules_), bits(undisturbed.modules_))
+    for name, value in clf._state.last_weights.items():
+        assert torch.equal(value, undisturbed._state.last_weights[name])
+
+
+def test_the_temperature_is_that_of_the_averaged_logits(cross_fit, monkeypatch):
+    monkeypatch.setattr("skcoteach.run.temperature_of", lambda *_: 4.0)
+    run = run_epochs(start(*enough(), forget_rate="auto", average_decay=0.999, lr=0.01), 4)
+    run.training.logit_scale = 3.0
+    x = torch.from_numpy(enough()[0])[run.data.used[::3]]
+    last = run.training.networks
+
+    def scale(networks):
+        return float(torch.stack([each.eval()(x).detach().std(1, correction=0) for each in networks]).mean())
+
+    expected = 12 / scale(last)
+    fitted = run.fitted(copy_networks=True)
+    temperature = fitted["_state"].temperature
+    expected *= scale(fitted["modules_"]) * temperature  # undivided
+    assert 1 < temperature < 0.95 * 12  # the averaged logits are smaller
+    assert temperature == pytest.approx(expected, rel=1e-4)

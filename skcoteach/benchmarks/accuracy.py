@@ -2,14 +2,17 @@
 
 ``plain`` is one network, trained by skorch; ``documented`` the loop of cleanlab's documentation; ``true`` and ``auto``
 CoTeachingClassifier with the true noise rate and with the estimated one; ``cl-plain`` and ``cl-auto`` CleanLearning
-around either; ``without-PART`` is ``true`` without a part of the recipe. All take network, epochs, batch size and
-learning rates from the recipe; its augmentation, averaged weights and class floor are CoTeachingClassifier's alone.
+around either; ``without-PART`` is ``true`` without a part of the recipe (``without-forgetting``: with all else, but
+learning from all labels). All take network, epochs, batch size and learning rates from the recipe, ``documented`` the
+warm-up, too; augmentation, averaged weights, balanced batches and the class floor are CoTeachingClassifier's alone.
+Seconds include a look at the test data after every epoch, but for CleanLearning.
 """
 
 import argparse
 import functools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,14 +43,19 @@ class Problem:
         self.options, self.seed, self.advance = options, seed, advance
         folder = None if options.data == "openml" else options.data
         self.X, self.X_test, true, self.y_test = data.IMAGES[options.dataset](seed, folder)
+        if options.noise not in ("pair", "symmetric"):
+            if options.dataset == "digits":
+                raise ValueError("digits are split anew for every seed: give pair or symmetric noise, not a file.")
+            self.given = labels_of(options.noise, true)
+        drawn: Any = slice(None)
         if options.limit is not None:
             drawn = np.random.default_rng(seed).permutation(len(true))[: options.limit]
-            self.X, true = self.X[drawn], true[drawn]
+        self.X, true = self.X[drawn], true[drawn]
         if options.noise in ("pair", "symmetric"):
             matrix = transition_matrix(options.noise, options.rate, int(true.max()) + 1)
             self.given = noisy_labels(true, matrix, FIRST_NOISE_SEED + seed)
         else:
-            self.given = labels_of(options.noise, true)
+            self.given = self.given[drawn]
         self.is_right = self.given == true
         self.estimator = recipe_of(options, seed).set_params(precision=options.precision)
         self.decay_start = self.estimator.epoch_decay_start
@@ -106,9 +114,12 @@ def labels_of(file: str, true: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If these are not as many labels as there are examples, or no name is given where it is needed.
+        If there is no such file, if these are not as many labels as there are examples, or if no name is given where
+        one is needed.
     """
     path, _, name = file.partition(":")
+    if not Path(path).is_file():
+        raise ValueError(f"--noise must be pair, symmetric or a file of labels; there is no file {path!r}.")
     with open(path, "rb") as opened:
         stored = np.load(opened)
         if isinstance(stored, np.lib.npyio.NpzFile):
@@ -174,7 +185,7 @@ def co_teaching(problem: Problem, *, auto: bool, without: str | None = None) -> 
     monitor = TestAccuracy(problem.X_test, problem.y_test, problem.advance)
     estimator = problem.estimator.set_params(forget_rate="auto" if auto else problem.noise_rate)
     if without is not None:
-        estimator.set_params(**recipes.PARTS[without])
+        recipes.without(estimator, without)
     estimator.set_callbacks(monitor).fit(problem.X, problem.given)
     kept = estimator.kept_frequency_
     share = float(kept[problem.is_right].sum() / kept.sum())
@@ -239,13 +250,17 @@ def measure(method: str, seed: int, options: argparse.Namespace, advance: Callab
     start = time.perf_counter()
     figures = METHODS[method](problem)
     seconds = round(time.perf_counter() - start, 1)
-    return {"method": method, "seed": seed, "noise_rate": round(problem.noise_rate, 5), "seconds": seconds} | figures
+    told = {"method": method, "seed": seed, "n_train": len(problem.X), "noise_rate": round(problem.noise_rate, 5)}
+    return told | {"seconds": seconds} | figures
 
 
 def run(options) -> None:
     """Print a row for each method; store all accuracies of all epochs if asked to."""
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     tasks = [(method, seed) for seed in seeds for method in options.method]
+    for method in options.method:
+        if method not in PEERS:
+            recipes.without(recipe_of(options, 0).set_params(forget_rate=1e-3), method.removeprefix("without-"))
     runs: list[Measured] = []
     epochs = options.epochs or recipe_of(options, 0).epochs
     with tqdm(total=len(tasks) * epochs, unit="epoch", disable=None) as bar:
@@ -289,10 +304,9 @@ def title(settings: dict, epochs: int, runs: list[Measured]) -> str:
     rate = f" {settings['rate']:g}" if noise in ("pair", "symmetric") else ""
     n_seeds = len({each["seed"] for each in runs})
     mean = "mean of the last ten epochs" if epochs >= EPOCHS_TO_AVERAGE else "last epoch"
-    limit = "" if settings.get("limit") is None else f" ({settings['limit']:,} images)"
     return (
-        f"{settings['dataset']}{limit}, {noise}{rate}, {epochs} epochs, recipe {settings['recipe']}: accuracy in "
-        f"percent, {mean}; mean ± standard deviation of {n_seeds} seeds"
+        f"{settings['dataset']} ({runs[0]['n_train']:,} images), {noise}{rate}, {epochs} epochs, "
+        f"recipe {settings['recipe']}: accuracy in percent, {mean}; mean ± standard deviation of {n_seeds} seeds"
     )
 
 

@@ -18,7 +18,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from skcoteach.benchmarks import data
-from skcoteach.benchmarks.accuracy import Problem, final_accuracy
+from skcoteach.benchmarks.accuracy import Problem, final_accuracy, recipe_of
 from skcoteach.benchmarks.common import TestAccuracy, show, write_json
 
 
@@ -46,16 +46,18 @@ def run(options: argparse.Namespace) -> None:
     X, given = problem.X, problem.given
     show(f"{options.dataset}, {options.noise}: {len(X)} images, {problem.noise_rate:.1%} of the labels are wrong.")
 
-    plain = clone(problem.estimator).set_params(forget_rate=0.0)
-    if options.cv_epochs is not None:
-        plain.set_params(epochs=options.cv_epochs, num_gradual=None)
+    shorter = (
+        options if options.cv_epochs is None else argparse.Namespace(**vars(options) | {"epochs": options.cv_epochs})
+    )
+    plain = recipe_of(shorter, options.seed).set_params(forget_rate=0.0, precision=options.precision)
     folds = StratifiedKFold(options.folds, shuffle=True, random_state=options.seed)
     pred_probs = cross_val_predict(plain, X, given, cv=folds, method="predict_proba")
     is_issue = find_label_issues(given, pred_probs, filter_by="both", n_jobs=1)
+    found = float((~problem.is_right[is_issue]).sum() / max(is_issue.sum(), 1))
+    rest = float((~problem.is_right[~is_issue]).mean())
     show(
         f"Confident learning leaves out {is_issue.mean():.1%} of the labels ({time.perf_counter() - start:.0f} s); of "
-        f"those, {1 - problem.is_right[is_issue].mean():.1%} are wrong; of the others, "
-        f"{1 - problem.is_right[~is_issue].mean():.1%}."
+        f"those, {found:.1%} are wrong; of the others, {rest:.1%}."
     )
 
     _, noise_matrix, _ = estimate_latent(compute_confident_joint(given, pred_probs), given)
@@ -65,7 +67,8 @@ def run(options: argparse.Namespace) -> None:
     classifier.set_callbacks(monitor).fit(X[~is_issue], given[~is_issue])
     seconds = time.perf_counter() - start
     accuracy = final_accuracy({"accuracy": monitor.curve})
-    show(f"Co-teaching on these, forget rate {classifier.forget_rate_:.3f} (estimated).")
+    estimated = "estimated" if hasattr(classifier, "noise_rate_") else "not estimated, too few labels are left"
+    show(f"Co-teaching on these, forget rate {classifier.forget_rate_:.3f} ({estimated}).")
     show(f"Test accuracy {accuracy:.1%} after {seconds:.0f} s.")
     if options.json:
         names = ("dataset", "noise", "rate", "recipe", "epochs", "cv_epochs", "folds", "seed", "limit", "device")
@@ -74,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
         figures = {
             "noise_rate": problem.noise_rate,
             "pruned": float(is_issue.mean()),
-            "wrong_among_the_rest": float(1 - problem.is_right[~is_issue].mean()),
+            "wrong_among_the_rest": rest,
             "forget_rate": classifier.forget_rate_,
             "accuracy": monitor.curve,
             "seconds": round(seconds, 1),

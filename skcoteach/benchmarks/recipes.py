@@ -33,13 +33,47 @@ DATASETS = {
 
 #: Parts of :func:`fast`, and the parameters that leave each out.
 PARTS: dict[str, dict[str, Any]] = {
+    "forgetting": {"forget_rate": 0.0},  # then both networks learn from all labels
     "augment": {"augment": None},
     "average": {"average_decay": None},
-    "warm-up": {"num_gradual": None},  # as long as by default
+    "short-warm-up": {"num_gradual": None},  # as long as by default
     "decay": {"epoch_decay_start": 10**6},  # never
     "floor": {"class_floor": 0.0},
-    "width": {"module__width": 8},  # half of it; not for CIFAR-10
+    "width": {"module__width": 8},  # half of it
 }
+
+
+def without(classifier: CoTeachingClassifier, part: str) -> CoTeachingClassifier:
+    """Leave a part out of a recipe.
+
+    Parameters
+    ----------
+    classifier : CoTeachingClassifier
+        Made by a recipe; it is changed.
+    part : str
+        One of ``PARTS``.
+
+    Returns
+    -------
+    CoTeachingClassifier
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If the recipe does not have the part.
+
+    Examples
+    --------
+    >>> without(fast("mnist"), "augment").augment is None
+    True
+    """
+    before, left_out = classifier.get_params(deep=False), PARTS[part]
+    default_warm_up = part == "short-warm-up" and classifier.num_gradual == min(10, classifier.epochs)
+    no_width = part == "width" and classifier.module is not SmallCNN
+    if default_warm_up or no_width or all(before.get(name) == value for name, value in left_out.items()):
+        raise ValueError(f"The recipe for {classifier.epochs} epochs has no such part as {part!r}.")
+    return classifier.set_params(**left_out)
 
 
 def fast(
@@ -115,7 +149,7 @@ def paper(
 
     Batches are ranked as a whole (``class_floor=0``) and nothing is augmented or averaged. What stays of this package:
     batches that get their share of each class, dropout that is off when predicting, and the plain mean over what is
-    kept as the objective.
+    kept as the objective. (cleanlab's documented loop, unlike the paper's code, keeps the first beta of Adam.)
 
     Parameters
     ----------
