@@ -17,7 +17,7 @@ from sklearn.base import clone
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from skcoteach import CoTeachingClassifier
-from skcoteach.benchmarks import accuracy, recipes, speed
+from skcoteach.benchmarks import accuracy, confident_learning, recipes, speed
 from skcoteach.benchmarks.__main__ import main
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, table, transition_matrix
 from skcoteach.benchmarks.data import DATASETS, IMAGES
@@ -323,6 +323,11 @@ def test_the_recipe_of_the_paper_has_its_network_schedule_and_rule():
     made.set_params(epochs=1, num_gradual=1, device="cpu").fit(X, np.arange(20) % 10)
 
 
+@pytest.mark.parametrize("epochs, start", [(10, 4), (200, 80), (250, 80)])
+def test_the_learning_rate_of_the_paper_falls_from_epoch_80(epochs, start):
+    assert recipes.paper("mnist", epochs=epochs).epoch_decay_start == start
+
+
 def test_the_papers_adam_has_little_momentum_once_the_learning_rate_falls():
     parameter = torch.nn.Parameter(torch.ones(1))
     optimizer = recipes.PaperAdam([parameter], lr=0.1)
@@ -355,6 +360,15 @@ def test_confident_learning_prunes_and_ends_in_the_test_accuracy(tmp_path, capsy
     figures = stored["figures"]
     assert 0 < figures["wrong_among_the_rest"] < figures["noise_rate"]
     assert 0 < figures["pruned"] < 1 and len(figures["accuracy"]) == 12
+
+
+def test_the_documented_example_of_confident_learning_takes_250_epochs(monkeypatch):
+    asked = []
+    monkeypatch.setattr(confident_learning, "Problem", lambda options, *_: asked.append(options.epochs) or 1 / 0)
+    for more in ([], ["--epochs", "7"]):
+        with pytest.raises(ZeroDivisionError):
+            main(["confident_learning", "--dataset", "mnist", "--noise", "pair", "--recipe", "paper", *more])
+    assert asked == [250, 7]
 
 
 def test_cifar10_is_decoded_from_a_folder(tmp_path):

@@ -154,7 +154,10 @@ def paper(
     Parameters
     ----------
     dataset : {"mnist", "cifar10"}
-    forget_rate, epochs, random_state, device
+    epochs : int, default=200
+        The learning rate falls from epoch 80 on, or, of less than 200, from the same part of them. The example of
+        confident learning takes 250.
+    forget_rate, random_state, device
         As in :func:`fast`.
 
     Returns
@@ -180,7 +183,7 @@ def paper(
         class_floor=0.0,
         epochs=epochs,
         optimizer=PaperAdam,
-        epoch_decay_start=epochs * 80 // 200,
+        epoch_decay_start=min(80, epochs * 80 // 200),
         device=device,
         random_state=random_state,
         module__input_channel=data.n_channels,
