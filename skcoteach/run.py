@@ -24,8 +24,9 @@ from skcoteach.averaging import Name, WeightAverage, exchange
 from skcoteach.chains import Chains, are_chains
 from skcoteach.crossfit import cross_fit
 from skcoteach.engines import Autograd, Engine, is_elementwise
+from skcoteach.examples import Examples, Labels, Unseen
 from skcoteach.networks import logit_layers
-from skcoteach.noise import MAXIMUM_TEMPERATURE, find_issues, matrix_of, rate_of, temperature_of
+from skcoteach.noise import MAXIMUM_TEMPERATURE, matrix_of, rate_of, temperature_of
 from skcoteach.peers import check_networks, check_takes, make_networks, raised_by_torch, reads_indices
 from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
 from skcoteach.training import CoTeaching, TrainingData, mean_probabilities, predict, random_state, standardize
@@ -63,17 +64,7 @@ class FitState:
     temperature: float
     last_weights: dict[Name, Tensor] | None
     n_averaged: int
-    labels: "Labels | None"
-
-
-@dataclass
-class Labels:
-    """What a complete fit has found out about each given label: arrays of shape (n_samples,)."""
-
-    given: np.ndarray
-    predicted: np.ndarray
-    quality: np.ndarray
-    is_issue: np.ndarray
+    labels: Labels | None
 
 
 class Run:
@@ -90,6 +81,7 @@ class Run:
         self.host_weights = check_weights(sample_weight, estimator.class_weight, self.classes, self.codes)
         self.joint: np.ndarray | None = None
         self.temperature = 1.0
+        self.unseen: Unseen | None = None
         self.unseen_temperature: float | None = None
         self.unseen_scale = math.nan
 
@@ -169,8 +161,8 @@ class Run:
             learning_rate=self.estimator.lr,
             seed=self.seed,
         )
-        self.unseen_quality = np.nan_to_num(probabilities[np.arange(len(probabilities)), self.codes])
-        self.unseen_predicted = probabilities.argmax(axis=1)
+        quality = np.nan_to_num(probabilities[np.arange(len(probabilities)), self.codes])
+        self.unseen = Unseen(quality, probabilities.argmax(axis=1))
         if np.isfinite(probabilities[used]).all():
             self.unseen_temperature = temperature_of(self.codes[used], probabilities[used], weights[used], self.joint)
 
@@ -251,8 +243,7 @@ class Run:
         self.forget_rates, self.learning_rates, self.warm_up_end = _schedules(self.estimator, self.forget_rate)
         self.training = training
         self.history = list(history)
-        self._predicted = torch.full_like(self.data.targets, -1)
-        self._forget_examples()
+        self.examples = Examples(self.codes, len(self.classes), self.data.targets.device)
 
     @property
     def forget_rate(self) -> float:
@@ -275,21 +266,13 @@ class Run:
         )
         self.training.save()
         if self.epoch == self.warm_up_end:
-            self._forget_examples()
-        self._kept_sum += kept
-        self._loss_sum += losses
-        self._seen_count += seen
-        self._predicted = torch.where(seen, predicted, self._predicted)
+            self.examples.forget()
+        self.examples.add(kept, losses, predicted, seen)
         self.history.append(record)
 
     def undo_unfinished_epoch(self) -> None:
         """Give networks and optimizers the state that they had at the end of the last finished epoch."""
         self.training.restore()
-
-    def _forget_examples(self) -> None:
-        self._kept_sum: Any = 0
-        self._loss_sum: Any = 0
-        self._seen_count: Any = 0
 
     def fitted(self, *, copy_networks: bool = False, per_example: bool = True) -> dict[str, Any]:
         """Fitted attributes as if the training had ended with the last finished epoch.
@@ -341,7 +324,7 @@ class Run:
         if hasattr(self.estimator, "feature_names_in_"):
             attributes["feature_names_in_"] = self.estimator.feature_names_in_
         if labels is not None:
-            attributes["kept_frequency_"] = to_namespace_of(self._mean_of_seen(self._kept_sum), self.X)
+            attributes["kept_frequency_"] = to_namespace_of(self.examples.kept_frequency(), self.X)
             attributes["label_quality_"] = to_namespace_of(labels.quality.copy(), self.X)
         if self.joint is not None:
             attributes["noise_rate_"] = self.forget_rate
@@ -368,35 +351,14 @@ class Run:
             self.temperature = min(max(self.unseen_temperature * now / before, 1.0), MAXIMUM_TEMPERATURE)
 
     def _labels(self, networks: tuple) -> Labels:
-        predicted = self._predicted.cpu().numpy().copy()
-        quality = np.exp(-self._mean_of_seen(self._loss_sum))
-        rows = np.flatnonzero((self._seen_count == 0).cpu().numpy())
-        if len(rows):  # what the networks say now
+        rows = self.examples.never_seen()
+        now = np.empty((0, len(self.classes)))
+        if len(rows):
             with random_state(self.data.targets.device, self.seed, self.epoch, 1):
-                precision = self.estimator.precision
-                current = predict(
-                    networks, self.data.rows, mean_probabilities, torch.from_numpy(rows), precision=precision
-                )
+                numbers, precision = torch.from_numpy(rows), self.estimator.precision
+                current = predict(networks, self.data.rows, mean_probabilities, numbers, precision=precision)
             now = current.cpu().numpy()
-            quality[rows] = np.nan_to_num(now[np.arange(len(rows)), self.codes[rows]])  # rows of no weight may overflow
-            predicted[rows] = now.argmax(axis=1)
-        if self.joint is not None:
-            quality = (quality + self.unseen_quality) / 2
-        is_issue = find_issues(quality, self.host_weights, self.forget_rate) & (self.host_weights > 0)
-        if self.joint is not None:
-            learnt = is_issue & (predicted == self.codes)
-            predicted[learnt] = self.unseen_predicted[learnt]
-        return Labels(self.codes, predicted, quality, is_issue & (predicted != self.codes))
-
-    def _mean_of_seen(self, sums) -> np.ndarray:
-        """Mean over the epochs in which an example was in a batch, (n_samples,); else the mean of its given class."""
-        sums, count = (each.cpu().numpy() for each in (sums, self._seen_count))
-        seen = count > 0
-        means = sums / np.maximum(count, 1)
-        by_class = np.bincount(self.codes[seen], means[seen], len(self.classes))
-        seen_by_class = np.bincount(self.codes[seen], minlength=len(self.classes))
-        class_means = np.where(seen_by_class > 0, by_class / np.maximum(seen_by_class, 1), means[seen].mean())
-        return np.where(seen, means, class_means[self.codes]).astype(np.float64)
+        return self.examples.labels(now, self.unseen, self.host_weights, self.forget_rate)
 
 
 def _deviations(logits: Tensor) -> Tensor:

@@ -1023,10 +1023,10 @@ def test_issues_are_counted_by_weight(class_weight):
 
 def test_telling_of_the_labels_changes_nothing_that_later_epochs_go_on_from():
     run = run_epochs(start(num_iter_per_epoch=1, batch_size=4), 1)
-    before = run._predicted.clone()
+    before = run.examples._predicted.clone()
     run.fitted()
     assert (before == -1).any()  # of examples that were in no batch
-    assert torch.equal(run._predicted, before)
+    assert torch.equal(run.examples._predicted, before)
 
 
 # --- average of the weights ------------------------------------------------------------------------------------------
