@@ -288,7 +288,7 @@ def test_feature_names_are_set_compared_and_forgotten(estimator):
 
 
 def fitted_on(rows, indices=False):
-    return FitState(None, rows.item_shape, rows.kind, indices, 0, None, [], [], np.zeros(0), 1.0, None)
+    return FitState(None, rows.item_shape, rows.kind, indices, 0, None, [], [], np.zeros(0), 1.0, None, 0, None)
 
 
 def images(dtype):
