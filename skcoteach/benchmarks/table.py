@@ -99,7 +99,7 @@ def accuracy() -> str:
         whole = "limit" not in settings
         published = PUBLISHED.get((settings["dataset"], settings["noise"], settings.get("rate"))) if whole else None
         rows.append(
-            [_cell(each), str(settings["seeds"]), "–" if published is None else f"{published:.1f}"]
+            [_cell(each), str(settings["seeds"]), "–" if published is None else f"{published:.2f}"]
             + [percent([final_accuracy(run) for run in runs]) if runs else "–" for runs in own.values()]
         )
     return table(["data, noise, epochs", "seeds", "paper, 200 epochs", *(NAMES[method] for method in methods)], rows)
