@@ -21,14 +21,15 @@ class _Data:
     n_channels: int
     module: type[nn.Module]
     epochs: int
+    lr: float
     average_decay: float
     augment: tuple[nn.Module, ...]
 
 
 DATASETS = {
-    "digits": _Data(1, SmallCNN, 100, 0.99, (RandomShift(1),)),
-    "mnist": _Data(1, SmallCNN, 10, 0.995, (RandomShift(2),)),
-    "cifar10": _Data(3, CifarCNN, 100, 0.999, (RandomFlip(), RandomShift(4))),
+    "digits": _Data(1, SmallCNN, 100, 3e-3, 0.99, (RandomShift(1),)),
+    "mnist": _Data(1, SmallCNN, 10, 1e-3, 0.995, (RandomShift(2),)),
+    "cifar10": _Data(3, CifarCNN, 100, 1e-3, 0.999, (RandomFlip(), RandomShift(4))),
 }
 
 #: Parts of :func:`fast`, and the parameters that leave each out.
@@ -116,6 +117,7 @@ def fast(
         forget_rate=forget_rate,
         num_gradual=max(min(10, round(0.3 * epochs)), 1),
         epochs=epochs,
+        lr=data.lr,
         augment=nn.Sequential(*data.augment),
         average_decay=data.average_decay,
         device=device,
