@@ -202,6 +202,8 @@ class Run:
         used = np.flatnonzero(weights.numpy())
         if not len(used):
             raise ValueError(f"All weights are so small that they are zero in {dtype}; multiply them by some number.")
+        if not torch.isfinite(weights.sum()):
+            raise ValueError(f"The weights add up to more than {dtype} can hold; divide them by some number.")
         self.data = TrainingData(
             rows=self.rows.place(device, dtype, indices=indices),
             targets=torch.tensor(self.codes, dtype=torch.int64, device=device),

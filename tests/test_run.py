@@ -1199,3 +1199,11 @@ def test_the_temperature_is_that_of_the_averaged_logits(cross_fit, monkeypatch):
     expected *= scale(fitted["modules_"]) * temperature  # undivided
     assert 1 < temperature < 0.95 * 12  # the averaged logits are smaller
     assert temperature == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("weight", [1e39, 1e38])
+def test_weights_beyond_the_precision_are_told_and_fit_into_another(weight):
+    weights = np.full(N, weight)
+    with pytest.raises(ValueError, match="weights add up to more than torch.float32 can hold"):
+        start(X, Y, weights)
+    run_epochs(start(X, Y, weights, precision="float64"), 1)
