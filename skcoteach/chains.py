@@ -128,7 +128,7 @@ def _activate(activation: nn.Module, hidden: Tensor, *, in_place: bool) -> Tenso
 
 def _backward(activation: nn.Module, gradient: Tensor, before: Tensor, after: Tensor) -> Tensor:
     if type(activation) is nn.ReLU:
-        return torch.ops.aten.threshold_backward(gradient, after, 0)
+        return gradient.mul_(after.sign_())
     if type(activation) is nn.Tanh:
         return torch.ops.aten.tanh_backward(gradient, after)
     if type(activation) is nn.Sigmoid:

@@ -17,18 +17,6 @@ from skcoteach.tracing import layers_of
 MODULES = ("module", "module2")
 
 
-#: Optimizers that treat every number by itself, so that all of a network may lie in one vector.
-ELEMENTWISE = {
-    torch.optim.ASGD, torch.optim.Adadelta, torch.optim.Adagrad, torch.optim.Adam, torch.optim.AdamW,
-    torch.optim.Adamax, torch.optim.NAdam, torch.optim.RAdam, torch.optim.RMSprop, torch.optim.Rprop, torch.optim.SGD,
-}  # fmt: skip
-
-
-def is_elementwise(optimizer: object) -> bool:
-    """Whether this makes optimizers that treat every number by itself."""
-    return isinstance(optimizer, type) and optimizer in ELEMENTWISE
-
-
 class Engine(Protocol):
     """What ``training`` asks of an engine.
 

@@ -23,10 +23,11 @@ from skcoteach._sklearn import InvalidParameterError
 from skcoteach.averaging import Name, WeightAverage, exchange
 from skcoteach.chains import Chains, are_chains
 from skcoteach.crossfit import cross_fit
-from skcoteach.engines import Autograd, Engine, is_elementwise
+from skcoteach.engines import Autograd, Engine
 from skcoteach.examples import Examples, Labels, Unseen
 from skcoteach.networks import logit_layers
 from skcoteach.noise import MAXIMUM_TEMPERATURE, matrix_of, rate_of, temperature_of
+from skcoteach.optimizers import OneTensorAdam, is_elementwise
 from skcoteach.peers import check_networks, check_takes, make_networks, raised_by_torch, reads_indices
 from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
 from skcoteach.training import CoTeaching, TrainingData, mean_probabilities, predict, random_state, standardize
@@ -447,11 +448,12 @@ def _shapes(optimizers: Sequence[Optimizer]) -> list[list[tuple[int, ...]]]:
 def _make_optimizers(estimator, engine: Engine) -> list[Optimizer]:
     """One with a group for each network, or, where numbers are not treated one by one, one for each network."""
     if is_elementwise(estimator.optimizer):
-        return [_make_optimizer(estimator, [{"params": parameters} for parameters in engine.parameters])]
+        groups = [{"params": parameters} for parameters in engine.parameters]
+        return [_make_optimizer(estimator, groups, joint=isinstance(engine, Chains))]
     return [_make_optimizer(estimator, parameters) for parameters in engine.parameters]
 
 
-def _make_optimizer(estimator, parameters: list) -> Optimizer:
+def _make_optimizer(estimator, parameters: list, *, joint: bool = False) -> Optimizer:
     given = _prefixed(estimator, "optimizer__")
     name = getattr(estimator.optimizer, "__name__", repr(estimator.optimizer))
     if "lr" in given:
@@ -462,8 +464,11 @@ def _make_optimizer(estimator, parameters: list) -> Optimizer:
     check_takes(estimator.optimizer, given, dict.fromkeys(given, "optimizer"), name)
     if estimator.optimizer in FUSED and not {"fused", "foreach", "capturable", "differentiable"} & given.keys():
         given["fused"] = True
+    made_by = estimator.optimizer
+    if made_by is torch.optim.Adam and given.get("fused") and joint:
+        made_by = OneTensorAdam
     try:
-        optimizer = estimator.optimizer(parameters, lr=estimator.lr, **given)
+        optimizer = made_by(parameters, lr=estimator.lr, **given)
     except (TypeError, ValueError, RuntimeError) as error:
         if not raised_by_torch(error) and isinstance(estimator.optimizer, type) and "'lr'" in str(error):
             raise InvalidParameterError(f"optimizer={name} takes no lr: {error}") from error

@@ -93,8 +93,8 @@ def kept_weights(
     >>> kept_weights(losses, torch.tensor([0, 1, 0, 1]), torch.ones(4), 0.375, class_floor=0.0, n_classes=2)
     tensor([0.5000, 0.0000, 1.0000, 1.0000])
     """
-    claims, shares = budgets(targets, weights, forget_rate, class_floor=class_floor, n_classes=n_classes)
-    return fill_budgets(losses, claims, shares)
+    claims, grants = budgets(targets, weights, forget_rate, class_floor=class_floor, n_classes=n_classes)
+    return fill_budgets(losses, claims, grants)
 
 
 def budgets(
@@ -121,16 +121,17 @@ def budgets(
     -------
     claims : Tensor of shape (n_budgets, ..., n)
         What each example may take of each budget: of the classes' its weight or nothing, of the batch's its weight.
-    shares : Tensor of shape (n_budgets, ..., 1)
-        Share of the claims on it that a budget grants.
+    grants : Tensor of shape (n_budgets, ..., 1)
+        How much of these claims a budget grants.
     """
-    batch, share = weights[None], weights.new_full((1, *weights.shape[:-1], 1), 1 - forget_rate)
+    batch = weights[None]
+    grant = batch.sum(-1, keepdim=True) * (1 - forget_rate)
     enough = MINIMUM_CLASS_WEIGHT - 1e-3  # balanced class weights add up to 8 only nearly
     n_granted = n_classes
     if largest_weight is not None:
         n_granted = min(n_classes, int(targets.shape[-1] * largest_weight / enough))
     if class_floor == 0 or n_granted == 0:
-        return batch, share
+        return batch, grant
     n_batches = weights[..., 0].numel()
     cells = targets.reshape(n_batches, -1) + n_classes * torch.arange(n_batches, device=targets.device)[:, None]
     by_class = weights.new_zeros(n_batches * n_classes).index_add_(0, cells.flatten(), weights.flatten())
@@ -138,11 +139,11 @@ def budgets(
     heaviest = by_class.topk(n_granted).indices.sort().values
     class_weights, classes = (each.movedim(-1, 0)[..., None] for each in (by_class.gather(-1, heaviest), heaviest))
     claims = torch.where(targets == classes, weights, 0)
-    granted = (class_weights > enough).to(share.dtype) * (class_floor * (1 - forget_rate))
-    return torch.cat([claims, batch]), torch.cat([granted, share])
+    granted = torch.where(class_weights > enough, class_weights, 0) * (class_floor * (1 - forget_rate))
+    return torch.cat([claims, batch]), torch.cat([granted, grant])
 
 
-def fill_budgets(losses: Tensor, claims: Tensor, shares: Tensor) -> Tensor:
+def fill_budgets(losses: Tensor, claims: Tensor, grants: Tensor) -> Tensor:
     """Fill the budgets of a batch in the order of the losses.
 
     Parameters
@@ -150,16 +151,16 @@ def fill_budgets(losses: Tensor, claims: Tensor, shares: Tensor) -> Tensor:
     losses : Tensor of shape (..., n)
         Along the first axes, of several networks.
     claims : Tensor of shape (n_budgets, n)
-    shares : Tensor of shape (n_budgets, 1)
+    grants : Tensor of shape (n_budgets, 1)
 
     Returns
     -------
     Tensor of shape (..., n)
         The most that any budget leaves each example.
     """
-    order = losses.detach().argsort(stable=True)
-    ranked = claims[:, order]  # (n_budgets, ..., n)
-    used = ranked.cumsum(-1)
-    granted = shares.view(-1, *[1] * order.ndim) * used[..., -1:]
-    kept = torch.minimum((granted - used.sub_(ranked)).clamp_(min=0), ranked).amax(0)
+    order = losses.argsort(stable=True)
+    ranked = claims.index_select(1, order.view(-1)).view(-1, *order.shape)  # (n_budgets, ..., n)
+    before = ranked.cumsum(-1).sub_(ranked)
+    left = grants.view(-1, *[1] * order.ndim) - before
+    kept = torch.minimum(left.clamp_(min=0), ranked).amax(0)
     return torch.empty_like(kept).scatter_(-1, order, kept)

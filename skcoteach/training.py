@@ -20,8 +20,9 @@ from torch.nn.functional import one_hot, pad
 
 from skcoteach.averaging import WeightAverage
 from skcoteach.batches import Rows, in_batches, spread
-from skcoteach.engines import Engine, autocast, float32_products, is_elementwise, leaves_inputs_alone
+from skcoteach.engines import Engine, autocast, float32_products, leaves_inputs_alone
 from skcoteach.networks import Standardize
+from skcoteach.optimizers import set_state, state_of
 from skcoteach.selection import budgets, fill_budgets
 from skcoteach.streaming import stream
 
@@ -216,7 +217,7 @@ class CoTeaching:
         with random_state(device, self.seed, epoch + 1), float32_products(device, self.engine.precision):
             order = in_batches(self._order(data), self.batch_size, self.num_iter_per_epoch)
             for rows, inputs in stream(data.rows, order, self._block_size(data)):
-                targets, weights = data.targets[rows], data.weights[rows]
+                targets, weights = data.targets.index_select(0, rows), data.weights.index_select(0, rows)
                 log_probabilities, losses, kept = self._train_on(inputs, targets, weights, forget_rate, data)
                 totals += self._sums(log_probabilities, losses.to(wide), kept.to(wide), targets, weights.to(wide))
                 kept_share.index_copy_(0, rows, kept.sum(0).to(wide) / (2 * weights))
@@ -235,7 +236,7 @@ class CoTeaching:
 
     def save(self) -> None:
         """Remember networks and optimizers as they are now, for :meth:`restore`."""
-        states = [_state_of(optimizer) for optimizer in self.optimizers]
+        states = [state_of(optimizer) for optimizer in self.optimizers]
         n_updates = 0 if self.average is None else self.average.n_updates
         self._saved = [tensor.clone() for tensor in self._tensors()], states, self.keepers, n_updates
 
@@ -247,7 +248,7 @@ class CoTeaching:
         for tensor, saved in zip(self._tensors(), tensors, strict=True):
             tensor.copy_(saved)
         for optimizer, state in zip(self.optimizers, states, strict=True):
-            _set_state(optimizer, state)
+            set_state(optimizer, state)
 
     def _tensors(self) -> Iterator[Tensor]:
         for network in self.networks:
@@ -282,20 +283,17 @@ class CoTeaching:
             inputs = self.engine.prepare(inputs)
         given = one_hot(targets, data.n_classes).T.to(weights.dtype)  # (n_classes, n)
         labels = targets.expand(2, 1, -1)
-        claims, shares = self._budgets(targets, weights, forget_rate, data)
-        steps = []
-        for start in range(0, len(targets), self.batch_size):
-            batch = slice(start, start + self.batch_size)
-            share = shares[:, start // self.batch_size]
-            steps.append(self._step(inputs[batch], labels[..., batch], given[:, batch], claims[:, batch], share))
+        claims, grants = self._budgets(targets, weights, forget_rate, data)
+        cut = (inputs.split(self.batch_size), *(each.split(self.batch_size, -1) for each in (labels, given, claims)))
+        steps = [self._step(*batch) for batch in zip(*cut, grants.unbind(1), strict=True)]
         log_probabilities, losses, kept = (torch.cat(each, -1) for each in zip(*steps, strict=True))
         return log_probabilities, losses, kept
 
     def _budgets(
         self, targets: Tensor, weights: Tensor, forget_rate: float, data: TrainingData
     ) -> tuple[Tensor, Tensor]:
-        """Claims (n_budgets, n) and shares (n_budgets, n_batches, 1) of all batches of a block."""
-        claims, shares = budgets(
+        """Claims (n_budgets, n) and grants (n_budgets, n_batches, 1) of all batches of a block."""
+        claims, grants = budgets(
             self._cut(targets),
             self._cut(weights),
             forget_rate,
@@ -303,7 +301,7 @@ class CoTeaching:
             n_classes=data.n_classes,
             largest_weight=data.largest_weight,
         )
-        return claims.flatten(1), shares
+        return claims.flatten(1)[:, : len(targets)], grants
 
     def _cut(self, values: Tensor) -> Tensor:
         """Values along the last axis of a block, cut into batches: (..., n_batches, batch_size), padded with zeros."""
@@ -311,16 +309,16 @@ class CoTeaching:
         return pad(values, (0, -values.shape[-1] % size)).unflatten(-1, (-1, size))
 
     def _step(
-        self, inputs: Tensor, labels: Tensor, given: Tensor, claims: Tensor, shares: Tensor
+        self, inputs: Tensor, labels: Tensor, given: Tensor, claims: Tensor, grants: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Each network learns from what its peer keeps."""
         if self.augment is not None:
             inputs = self.engine.prepare(check_augmented(self.augment(inputs), inputs))
         log_probabilities = self.engine.logits(inputs).log_softmax(1)  # (2, n_classes, n)
-        losses = -log_probabilities.gather(1, labels)[:, 0]  # (2, n)
-        kept = fill_budgets(losses, claims[:, : losses.shape[1]], shares)
+        losses = -log_probabilities.gather(1, labels).squeeze(1)  # (2, n)
+        kept = fill_budgets(losses, claims, grants)
         # the gradient of the mean of the losses over what the peer keeps
-        gradient = log_probabilities.exp().sub_(given).mul_((kept / kept.sum(1, keepdim=True)).flip(0)[:, None])
+        gradient = log_probabilities.exp().sub_(given).mul_((kept / kept.sum(1, keepdim=True)).flip(0).unsqueeze(1))
         self.engine.backward(gradient)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -357,25 +355,6 @@ class CoTeaching:
             "accuracy": (totals[2] / totals[5], totals[3] / totals[5]),
             "agreement": totals[4] / totals[5],
         }
-
-
-def _state_of(optimizer: torch.optim.Optimizer) -> dict:
-    """A copy of an optimizer's state."""
-    if is_elementwise(type(optimizer)):  # many times as fast, where nothing but tensors may be in it
-        return {parameter: _cloned(state) for parameter, state in optimizer.state.items()}
-    return copy.deepcopy(optimizer.state_dict())
-
-
-def _set_state(optimizer: torch.optim.Optimizer, state: dict) -> None:
-    if is_elementwise(type(optimizer)):
-        optimizer.state.clear()
-        optimizer.state.update({parameter: _cloned(own) for parameter, own in state.items()})
-    else:
-        optimizer.load_state_dict(copy.deepcopy(state))
-
-
-def _cloned(state: dict) -> dict:
-    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
 
 
 def standardize(networks: tuple[nn.Module, nn.Module], data: TrainingData) -> None:
