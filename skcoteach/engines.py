@@ -37,7 +37,7 @@ class Engine(Protocol):
         """Both networks' logits for a batch of prepared rows: (2, n_classes, n), without a graph."""
 
     def backward(self, gradient: Tensor) -> None:
-        """Set the gradient of every parameter, given that of the last logits, (2, n_classes, n)."""
+        """Set the gradient of every parameter, given that of the last logits, (2, n_classes, n); once for these."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What co-teaching needs to know of torch's optimizers: which suit one vector of weights, and how to go back a step.
+"""What co-teaching needs to know of torch's optimizers: which suit one vector of weights, and how to undo updates.
 
 They are made, from the user's parameters, in ``run``.
 """
@@ -18,15 +18,15 @@ class OneTensorAdam(torch.optim.Adam):
 
     def step(self, closure=None):
         """Update the parameter once; ``closure`` is as torch has it."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
         (group,) = self.param_groups
         (parameter,) = group["params"]
-        state = self.state[parameter]
-        if not state or closure is not None:  # torch makes the state
-            return super().step(closure)
         beta1, beta2 = group["betas"]
+        update = torch._fused_adamw_ if group.get("decoupled_weight_decay") else torch._fused_adam_
         with torch.no_grad():
+            state = self._state_of(parameter, group)
             state["step"] += 1
-            torch._fused_adam_(
+            update(
                 [parameter],
                 [parameter.grad],
                 [state["exp_avg"]],
@@ -41,7 +41,15 @@ class OneTensorAdam(torch.optim.Adam):
                 amsgrad=group["amsgrad"],
                 maximize=group["maximize"],
             )
-        return None
+        return loss
+
+    def _state_of(self, parameter: Tensor, group: dict) -> dict[str, Tensor]:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            for name in ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])):
+                state[name] = torch.zeros_like(parameter)
+        return state
 
 
 #: Optimizers that treat every number by itself, so that all of a network may lie in one vector.

@@ -449,11 +449,11 @@ def _make_optimizers(estimator, engine: Engine) -> list[Optimizer]:
     """One with a group for each network, or, where numbers are not treated one by one, one for each network."""
     if is_elementwise(estimator.optimizer):
         groups = [{"params": parameters} for parameters in engine.parameters]
-        return [_make_optimizer(estimator, groups, joint=isinstance(engine, Chains))]
+        return [_make_optimizer(estimator, groups, one_tensor=isinstance(engine, Chains))]
     return [_make_optimizer(estimator, parameters) for parameters in engine.parameters]
 
 
-def _make_optimizer(estimator, parameters: list, *, joint: bool = False) -> Optimizer:
+def _make_optimizer(estimator, parameters: list, *, one_tensor: bool = False) -> Optimizer:
     given = _prefixed(estimator, "optimizer__")
     name = getattr(estimator.optimizer, "__name__", repr(estimator.optimizer))
     if "lr" in given:
@@ -465,7 +465,7 @@ def _make_optimizer(estimator, parameters: list, *, joint: bool = False) -> Opti
     if estimator.optimizer in FUSED and not {"fused", "foreach", "capturable", "differentiable"} & given.keys():
         given["fused"] = True
     made_by = estimator.optimizer
-    if made_by is torch.optim.Adam and given.get("fused") and joint:
+    if made_by is torch.optim.Adam and given.get("fused") and one_tensor:
         made_by = OneTensorAdam
     try:
         optimizer = made_by(parameters, lr=estimator.lr, **given)

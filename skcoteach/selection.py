@@ -139,7 +139,8 @@ def budgets(
     heaviest = by_class.topk(n_granted).indices.sort().values
     class_weights, classes = (each.movedim(-1, 0)[..., None] for each in (by_class.gather(-1, heaviest), heaviest))
     claims = torch.where(targets == classes, weights, 0)
-    granted = torch.where(class_weights > enough, class_weights, 0) * (class_floor * (1 - forget_rate))
+    # the amounts are summed in a fixed order, which index_add_ does not do on every device
+    granted = torch.where(class_weights > enough, claims.sum(-1, keepdim=True), 0) * (class_floor * (1 - forget_rate))
     return torch.cat([claims, batch]), torch.cat([granted, grant])
 
 
@@ -159,7 +160,7 @@ def fill_budgets(losses: Tensor, claims: Tensor, grants: Tensor) -> Tensor:
         The most that any budget leaves each example.
     """
     order = losses.argsort(stable=True)
-    ranked = claims.index_select(1, order.view(-1)).view(-1, *order.shape)  # (n_budgets, ..., n)
+    ranked = claims.index_select(1, order.reshape(-1)).view(len(claims), *order.shape)  # (n_budgets, ..., n)
     before = ranked.cumsum(-1).sub_(ranked)
     left = grants.view(-1, *[1] * order.ndim) - before
     kept = torch.minimum(left.clamp_(min=0), ranked).amax(0)

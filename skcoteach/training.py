@@ -5,7 +5,6 @@ Which examples a network hands to its peer is decided in ``selection``, how many
 is read back once, at its end.
 """
 
-import copy
 import math
 import random
 import time
@@ -284,8 +283,10 @@ class CoTeaching:
         given = one_hot(targets, data.n_classes).T.to(weights.dtype)  # (n_classes, n)
         labels = targets.expand(2, 1, -1)
         claims, grants = self._budgets(targets, weights, forget_rate, data)
-        cut = (inputs.split(self.batch_size), *(each.split(self.batch_size, -1) for each in (labels, given, claims)))
-        steps = [self._step(*batch) for batch in zip(*cut, grants.unbind(1), strict=True)]
+        # networks and augment get slices, made when they are needed: those of `split` must not be worked on in place
+        batches = (inputs[start : start + self.batch_size] for start in range(0, len(inputs), self.batch_size))
+        cut = (each.split(self.batch_size, -1) for each in (labels, given, claims))
+        steps = [self._step(*batch) for batch in zip(batches, *cut, grants.unbind(1), strict=True)]
         log_probabilities, losses, kept = (torch.cat(each, -1) for each in zip(*steps, strict=True))
         return log_probabilities, losses, kept
 

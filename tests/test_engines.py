@@ -7,15 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from skcoteach.engines import (
-    ELEMENTWISE,
-    Autograd,
-    autocast,
-    check_logits,
-    float32_products,
-    is_elementwise,
-    leaves_inputs_alone,
-)
+from skcoteach.engines import Autograd, autocast, check_logits, float32_products, leaves_inputs_alone
 from skcoteach.networks import MLP, CifarCNN, SmallCNN
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -405,19 +397,6 @@ def test_errors_of_the_users_network_stay_their_own_when_compiled_or_not():
 
     with pytest.raises(LookupError, match="mine"):
         Autograd((Failing(4, 3), Failing(4, 3)), 3).logits(torch.zeros(2, 4))
-
-
-def test_what_is_elementwise_can_be_asked_of_anything():
-    class Unhashable:
-        __hash__ = None
-
-        def __call__(self, parameters, lr):
-            return torch.optim.SGD(parameters, lr=lr)
-
-    assert all(is_elementwise(each) for each in ELEMENTWISE)
-    own = type("Own", (torch.optim.Adam,), {})
-    assert not any(is_elementwise(each) for each in (own, Unhashable(), torch.optim.LBFGS, lambda p, lr: None))
-    assert not is_elementwise(torch.optim.Adafactor)  # divides by a norm of the whole tensor
 
 
 def test_a_perceptron_is_no_network_for_channels_last():

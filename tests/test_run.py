@@ -15,6 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 import skcoteach.run
 from skcoteach import CoTeachingClassifier
 from skcoteach.noise import MAXIMUM_TEMPERATURE
+from skcoteach.optimizers import OneTensorAdam
 from skcoteach.run import Run, _device
 from skcoteach.training import CoTeaching
 
@@ -249,6 +250,23 @@ def averaging(parameters, lr):
 
 class OwnSGD(torch.optim.SGD):
     """Might treat the numbers of a tensor as a whole."""
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({}, OneTensorAdam),
+        ({"optimizer__fused": True, "optimizer__amsgrad": True}, OneTensorAdam),
+        ({"module": Net}, torch.optim.Adam),
+        ({"optimizer__fused": False}, torch.optim.Adam),
+        ({"optimizer__foreach": True}, torch.optim.Adam),
+        ({"optimizer": torch.optim.AdamW}, torch.optim.AdamW),
+    ],
+    ids=str,
+)
+def test_only_fused_adam_of_networks_that_are_computed_as_one_is_the_lighter_one(options, kind):
+    run = run_epochs(start(**options), 2)
+    assert [type(optimizer) for optimizer in run.training.optimizers] == [kind]
 
 
 @pytest.mark.parametrize("optimizer", [OwnSGD, torch.optim.Adafactor, averaging])

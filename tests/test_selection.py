@@ -232,14 +232,14 @@ def several_batches(draw):
 def test_budgets_of_several_batches_are_those_of_each(batch, forget_rate, class_floor):
     _, targets, weights = batch
     parameters = {"class_floor": class_floor, "n_classes": 4}
-    claims, shares = budgets(targets, weights, forget_rate, **parameters)
+    claims, grants = budgets(targets, weights, forget_rate, **parameters)
     for i in range(len(targets)):
-        expected_claims, expected_shares = budgets(targets[i], weights[i], forget_rate, **parameters)
+        expected_claims, expected_grants = budgets(targets[i], weights[i], forget_rate, **parameters)
         assert torch.equal(claims[:, i], expected_claims)
-        assert torch.equal(shares[:, i], expected_shares)
+        assert torch.equal(grants[:, i], expected_grants)
     deeper = budgets(targets[None, :, None], weights[None, :, None], forget_rate, **parameters)
     assert torch.equal(deeper[0][:, 0, :, 0], claims)
-    assert torch.equal(deeper[1][:, 0, :, 0], shares)
+    assert torch.equal(deeper[1][:, 0, :, 0], grants)
 
 
 @settings(max_examples=100, deadline=None)
@@ -263,22 +263,22 @@ def test_rows_without_weight_that_fill_up_a_batch_change_nothing(batch, forget_r
     parameters = {"class_floor": class_floor, "n_classes": 4}
     padded_targets = torch.nn.functional.pad(targets, (0, n), value=target)
     padded_weights = torch.nn.functional.pad(weights, (0, n))
-    claims, shares = (each[:, 0] for each in budgets(targets, weights, forget_rate, **parameters))
-    padded, padded_shares = (each[:, 0] for each in budgets(padded_targets, padded_weights, forget_rate, **parameters))
+    claims, grants = (each[:, 0] for each in budgets(targets, weights, forget_rate, **parameters))
+    padded, padded_grants = (each[:, 0] for each in budgets(padded_targets, padded_weights, forget_rate, **parameters))
     assert torch.equal(padded, torch.nn.functional.pad(claims, (0, n)))
-    assert torch.equal(padded_shares, shares)
-    kept = fill_budgets(losses, claims, shares)
-    padded_kept = fill_budgets(torch.nn.functional.pad(losses, (0, n), value=loss), padded, padded_shares)
+    assert torch.equal(padded_grants, grants)
+    kept = fill_budgets(losses, claims, grants)
+    padded_kept = fill_budgets(torch.nn.functional.pad(losses, (0, n), value=loss), padded, padded_grants)
     torch.testing.assert_close(padded_kept, torch.nn.functional.pad(kept, (0, n)), rtol=1e-12, atol=1e-12)
 
 
-def test_claims_and_shares_of_the_classes_stand_before_those_of_the_batch():
+def test_claims_and_grants_of_the_classes_stand_before_those_of_the_batch():
     targets, weights = torch.tensor([0, 1, 1]), torch.tensor([9.0, 1.0, 2.0])
-    claims, shares = budgets(targets, weights, 0.25, class_floor=0.5, n_classes=3)
+    claims, grants = budgets(targets, weights, 0.25, class_floor=0.5, n_classes=3)
     assert claims.tolist() == [[9, 0, 0], [0, 1, 2], [0, 0, 0], [9, 1, 2]]
-    assert shares.tolist() == [[0.375], [0], [0], [0.75]]  # only one of the classes has 8 examples' worth of weight
-    claims, shares = budgets(targets, weights, 0.25, class_floor=0.0, n_classes=3)
-    assert (claims.tolist(), shares.tolist()) == ([[9, 1, 2]], [[0.75]])
+    assert grants.tolist() == [[3.375], [0], [0], [9]]  # only one of the classes has 8 examples' worth of weight
+    claims, grants = budgets(targets, weights, 0.25, class_floor=0.0, n_classes=3)
+    assert (claims.tolist(), grants.tolist()) == ([[9, 1, 2]], [[9]])
 
 
 @settings(max_examples=100, deadline=None)
@@ -289,15 +289,15 @@ def test_leaving_out_classes_that_cannot_have_a_budget_changes_nothing(batch, fo
     every = budgets(targets, weights, forget_rate, **parameters)
     few = budgets(targets, weights, forget_rate, **parameters, largest_weight=float(weights.max()) + more)
     for i in range(len(targets)):
-        kept, expected = (fill_budgets(losses[:, i], claims[:, i], shares[:, i]) for claims, shares in (few, every))
+        kept, expected = (fill_budgets(losses[:, i], claims[:, i], grants[:, i]) for claims, grants in (few, every))
         assert torch.equal(kept, expected)
 
 
 def test_there_are_only_as_many_budgets_as_classes_that_can_have_enough_weight():
     targets, weights = torch.cat([torch.full((10,), 7), torch.arange(30) % 20]), torch.ones(40)
-    claims, shares = budgets(targets, weights, 0.5, class_floor=0.5, n_classes=20, largest_weight=1.0)
-    assert (claims.shape, shares.shape) == ((6, 40), (6, 1))  # 5 classes with 8 each would be all
-    granted = shares[:-1, 0] > 0
+    claims, grants = budgets(targets, weights, 0.5, class_floor=0.5, n_classes=20, largest_weight=1.0)
+    assert (claims.shape, grants.shape) == ((6, 40), (6, 1))  # 5 classes with 8 each would be all
+    granted = grants[:-1, 0] > 0
     assert granted.sum() == 1
     assert torch.equal(claims[:-1][granted][0], (targets == 7).float())
     claims, _ = budgets(targets[:7], weights[:7], 0.5, class_floor=0.5, n_classes=20, largest_weight=1.0)
@@ -306,7 +306,7 @@ def test_there_are_only_as_many_budgets_as_classes_that_can_have_enough_weight()
 
 def test_budgets_are_filled_in_the_order_of_the_losses_and_the_largest_part_counts():
     claims = torch.tensor([[4.0, 0.0, 4.0], [1.0, 1.0, 1.0]])
-    kept = fill_budgets(torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]), claims, torch.tensor([[0.75], [0.5]]))
+    kept = fill_budgets(torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]), claims, torch.tensor([[6.0], [1.5]]))
     assert kept.tolist() == [[2.0, 0.5, 4.0], [4.0, 0.5, 2.0]]
 
 
@@ -318,3 +318,15 @@ def test_selection_never_asks_the_device_for_a_number():
         kept = kept_weights(losses, targets, weights, 0.2, class_floor=class_floor, n_classes=3)
         assert (kept.shape, kept.device.type) == ((2, 32), "meta")
     assert small_loss_indices(losses[0], 0.0).shape == (32,)
+
+
+def test_losses_may_lie_in_memory_in_any_order():
+    losses, rest = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]]).T, (torch.tensor([0, 1, 1]), torch.ones(3), 0.5)
+    kept = kept_weights(losses, *rest, class_floor=0.0, n_classes=2)
+    assert kept.tolist() == [[0, 0.5, 1], [1, 0.5, 0]]
+
+
+def test_of_an_empty_batch_nothing_is_kept():
+    nothing = torch.ones(0)
+    kept = kept_weights(torch.ones(2, 0), nothing.long(), nothing, 0.5, class_floor=0.0, n_classes=2)
+    assert kept.shape == (2, 0)

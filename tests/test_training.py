@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from skcoteach import training
+from skcoteach import optimizers, training
 from skcoteach.batches import Rows
 from skcoteach.chains import Chains
-from skcoteach.engines import ELEMENTWISE, Autograd
+from skcoteach.engines import Autograd
 from skcoteach.networks import MLP, Standardize
+from skcoteach.optimizers import ELEMENTWISE
 from skcoteach.streaming import stream
 from skcoteach.training import (
     CoTeaching,
@@ -808,7 +809,7 @@ def interrupt_copies(patch, at):
         raise KeyboardInterrupt
 
     if at == "deepcopy":
-        patch.setattr(training.copy, "deepcopy", interrupted)
+        patch.setattr(optimizers.copy, "deepcopy", interrupted)
         return
     clone, copies = torch.Tensor.clone, iter(range(1000))
     patch.setattr(
@@ -973,3 +974,29 @@ def test_a_network_may_start_to_work_in_place_at_any_time():
     inputs = watched((first.linear, second.linear))
     make_training((first, second)).run_epoch(data, 0, 0.01, 0.2)
     assert all(torch.equal(a, b) for a, b in zip(*inputs, strict=True))
+
+
+def test_a_network_may_scale_its_inputs_in_place_by_what_it_learns():
+    class Scaling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.scale = nn.Linear(N_FEATURES, N_CLASSES), nn.Parameter(torch.full((N_FEATURES,), 2.0))
+
+        def forward(self, x):
+            x *= self.scale
+            return self.linear(x)
+
+    data, networks = make_data(), make_networks(Scaling)
+    before = [network.scale.detach().clone() for network in networks]
+    make_training(networks, batch_size=len(data.rows)).run_epoch(data, 0, 0.01, 0.2)
+    assert not any(torch.equal(network.scale, scale) for network, scale in zip(networks, before, strict=True))
+
+
+@both_engines
+def test_augment_may_work_in_place_with_numbers_that_need_gradients(engine):
+    scale = torch.full((), 2.0, dtype=torch.float64, requires_grad=True)
+    data, ends = make_data(), []
+    for augment in (lambda x: x.mul_(scale).detach(), lambda x: 2 * x):
+        record, *_ = make_training(engine=engine, augment=augment, batch_size=8).run_epoch(data, 0, 0.01, 0.2)
+        ends.append(record["loss"])
+    assert ends[0] == ends[1]
