@@ -4,7 +4,9 @@
 CoTeachingClassifier with the true noise rate and with the estimated one; ``cl-plain`` and ``cl-auto`` CleanLearning
 around either; ``without-PART`` is ``true`` without a part of the recipe (``without-forgetting``: with all else, but
 learning from all labels). All take network, epochs, batch size and learning rates from the recipe, ``documented`` the
-warm-up, too; augmentation, averaged weights, balanced batches and the class floor are CoTeachingClassifier's alone.
+warm-up, too; augmentation, averaged weights (in which a recipe may trust instead of a falling learning rate; for
+``plain`` and ``documented`` it always falls), weight decay, balanced batches and the class floor are
+CoTeachingClassifier's alone.
 Seconds include a look at the test data after every epoch, but for CleanLearning.
 """
 
@@ -62,9 +64,8 @@ class Problem:
             self.given = self.given[drawn]
         self.is_right = self.given == true
         self.estimator = recipe_of(options, seed).set_params(precision=options.precision)
-        self.decay_start = self.estimator.epoch_decay_start
-        if self.decay_start is None:
-            self.decay_start = self.estimator.epochs * 80 // 250
+        start, epochs = self.estimator.epoch_decay_start, self.estimator.epochs
+        self.decay_start = epochs * 80 // 250 if start is None or start >= epochs else start
 
     @property
     def noise_rate(self) -> float:

@@ -3,7 +3,7 @@
 Both return an unfitted :class:`~skcoteach.CoTeachingClassifier`; change what you like with ``set_params``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,10 +24,24 @@ class _Data:
     lr: float
     average_decay: float
     augment: tuple[nn.Module, ...]
+    warm_up: float = 0.3  # part of the epochs
+    longest_warm_up: int = 10
+    more: dict[str, Any] = field(default_factory=dict)
 
+
+#: More epochs than there are: the learning rate never falls.
+NEVER = 10**6
+
+#: With so few images as those of digits the networks soon know them by heart. Weight decay and a slow warm-up defer
+#: that, and the average takes the place of a falling learning rate.
+FEW_IMAGES = {
+    "optimizer": torch.optim.AdamW,
+    "optimizer__weight_decay": 0.5,
+    "epoch_decay_start": NEVER,
+}
 
 DATASETS = {
-    "digits": _Data(1, SmallCNN, 100, 3e-3, 0.99, (RandomShift(1),)),
+    "digits": _Data(1, SmallCNN, 100, 1.2e-2, 0.99, (RandomShift(1),), 0.6, 60, FEW_IMAGES),
     "mnist": _Data(1, SmallCNN, 10, 1e-3, 0.995, (RandomShift(2),)),
     "cifar10": _Data(3, CifarCNN, 100, 1e-3, 0.999, (RandomFlip(), RandomShift(4))),
 }
@@ -38,7 +52,9 @@ PARTS: dict[str, dict[str, Any]] = {
     "augment": {"augment": None},
     "average": {"average_decay": None},
     "short-warm-up": {"num_gradual": None},  # as long as by default
-    "decay": {"epoch_decay_start": 10**6},  # never
+    "slow-warm-up": {"num_gradual": None},  # as short as by default
+    "decay": {"epoch_decay_start": NEVER},
+    "weight-decay": {"optimizer__weight_decay": 0.0},
     "floor": {"class_floor": 0.0},
     "width": {"module__width": 8},  # half of it
 }
@@ -70,9 +86,15 @@ def without(classifier: CoTeachingClassifier, part: str) -> CoTeachingClassifier
     True
     """
     before, left_out = classifier.get_params(deep=False), PARTS[part]
-    default_warm_up = part == "short-warm-up" and classifier.num_gradual == min(10, classifier.epochs)
-    no_width = part == "width" and classifier.module is not SmallCNN
-    if default_warm_up or no_width or all(before.get(name) == value for name, value in left_out.items()):
+    default = min(10, classifier.epochs)
+    warm_up = default if classifier.num_gradual is None else classifier.num_gradual
+    absent = {
+        "short-warm-up": warm_up >= default,
+        "slow-warm-up": warm_up <= default,
+        "width": classifier.module is not SmallCNN,
+        "weight-decay": "optimizer__weight_decay" not in before,
+    }
+    if absent.get(part) or all(before.get(name) == value for name, value in left_out.items()):
         raise ValueError(f"The recipe for {classifier.epochs} epochs has no such part as {part!r}.")
     return classifier.set_params(**left_out)
 
@@ -115,7 +137,7 @@ def fast(
     return CoTeachingClassifier(
         data.module,
         forget_rate=forget_rate,
-        num_gradual=max(min(10, round(0.3 * epochs)), 1),
+        num_gradual=max(min(data.longest_warm_up, round(data.warm_up * epochs)), 1),
         epochs=epochs,
         lr=data.lr,
         augment=nn.Sequential(*data.augment),
@@ -123,6 +145,7 @@ def fast(
         device=device,
         random_state=random_state,
         **_made(data),
+        **data.more,
     )
 
 

@@ -116,12 +116,11 @@ def ablation() -> str:
         for each in stored
     ]
     rows = []
-    for method in scores[0]:
+    for method in dict.fromkeys(method for each in scores for method in each):
         if method == "true":
             rows.append(["the recipe", *(percent(each["true"]) for each in scores)])
         else:
-            lost = ("{:+.2f} ± {:.2f}".format(*mean_and_error(100 * np.subtract(s[method], s["true"]))) for s in scores)
-            rows.append([method.replace("-", " ", 1), *lost])
+            rows.append([method.replace("-", " ", 1), *(_lost(each, method) for each in scores)])
     return table(["", *(_cell(each) for each in stored)], rows)
 
 
@@ -167,6 +166,12 @@ def _all(pattern: str) -> list[dict]:
 
 def _is_ablation(stored: dict) -> bool:
     return any(run["method"].startswith("without-") for run in stored["runs"])
+
+
+def _lost(scores: dict, method: str) -> str:
+    if method not in scores:
+        return "–"
+    return "{:+.2f} ± {:.2f}".format(*mean_and_error(100 * np.subtract(scores[method], scores["true"])))
 
 
 def _cell(stored: dict) -> str:
