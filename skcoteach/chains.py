@@ -103,7 +103,7 @@ class Chains:
 
     @torch.no_grad()
     def backward(self, gradient: Tensor) -> None:
-        """Write the gradients of all weights, given that of the last :meth:`logits`; once, it uses up what these left."""
+        """Write the gradients of all weights, given that of the last :meth:`logits`; to be called once for these."""
         gradient = gradient.mT  # (2, n, n_out)
         for number in reversed(range(len(self._steps))):
             weight, _, weight_gradient, bias_gradient, *_ = self._steps[number]

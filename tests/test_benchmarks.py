@@ -237,8 +237,8 @@ def test_without_a_part_something_else_is_predicted(part):
 
 @pytest.mark.parametrize(
     "part, recipe, epochs",
-    [("short-warm-up", "fast", 100), ("weight-decay", "fast", 10), ("slow-warm-up", "fast", 10), ("augment", "paper", 10), ("average", "paper", 10), ("floor", "paper", 10),
-     ("width", "paper", 10)],
+    [("short-warm-up", "fast", 100), ("weight-decay", "fast", 10), ("slow-warm-up", "fast", 10),
+     ("augment", "paper", 10), ("average", "paper", 10), ("floor", "paper", 10), ("width", "paper", 10)],
 )  # fmt: skip
 def test_a_part_that_a_recipe_does_not_have_is_told_before_anything_is_trained(part, recipe, epochs):
     few = ["--dataset", "mnist", "--recipe", recipe, "--epochs", str(epochs), "--data", "nowhere"]

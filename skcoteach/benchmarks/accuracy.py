@@ -3,9 +3,9 @@
 ``plain`` is one network, trained by skorch; ``documented`` the loop of cleanlab's documentation; ``true`` and ``auto``
 CoTeachingClassifier with the true noise rate and with the estimated one; ``cl-plain`` and ``cl-auto`` CleanLearning
 around either; ``without-PART`` is ``true`` without a part of the recipe (``without-forgetting``: with all else, but
-learning from all labels). All take network, epochs, batch size and learning rates from the recipe, ``documented`` the
-warm-up, too; augmentation, averaged weights (in which a recipe may trust instead of a falling learning rate; for
-``plain`` and ``documented`` it always falls), weight decay, balanced batches and the class floor are
+learning from all labels). All take network, epochs and batch size from the recipe, ``documented`` the warm-up, too.
+``plain`` and ``documented`` have the learning rates of the documentation, Adam at 0.001 and falling, whatever the
+recipe has; its augmentation, averaged weights and weight decay, balanced batches and the class floor are
 CoTeachingClassifier's alone.
 Seconds include a look at the test data after every epoch, but for CleanLearning.
 """
@@ -35,6 +35,8 @@ FIRST_NOISE_SEED = 9000
 #: From so many epochs on, accuracy is the mean of the last ten, as in the paper.
 EPOCHS_TO_AVERAGE = 100
 
+#: Of the plain network and the documented loop.
+USUAL_LR = 1e-3
 #: Of so few images that independent draws would leave some classes with more wrong labels than right ones.
 STRATIFIED = {"digits"}
 
@@ -49,11 +51,13 @@ class Problem:
         folder = None if options.data == "openml" else options.data
         self.X, self.X_test, true, self.y_test = data.IMAGES[options.dataset](seed, folder)
         if options.noise not in ("pair", "symmetric"):
-            if options.dataset == "digits":
+            if options.dataset == "digits" and Path(options.noise.partition(":")[0]).is_file():
                 raise ValueError("digits are split anew for every seed: give pair or symmetric noise, not a file.")
             self.given = labels_of(options.noise, true)
         drawn: Any = slice(None)
         if options.limit is not None:
+            if options.limit > len(true):
+                raise ValueError(f"--limit {options.limit}: there are only {len(true)} images to train on.")
             drawn = np.random.default_rng(seed).permutation(len(true))[: options.limit]
         self.X, true = self.X[drawn], true[drawn]
         if options.noise in ("pair", "symmetric"):
@@ -95,7 +99,7 @@ class Problem:
         return plain_network(
             functools.partial(_first, self.make_networks),
             epochs=self.estimator.epochs,
-            lr=self.estimator.lr,
+            lr=USUAL_LR,
             epoch_decay_start=self.decay_start,
             batch_size=self.estimator.batch_size,
             device=self.options.device,
@@ -119,8 +123,8 @@ def labels_of(file: str, true: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If there is no such file, if these are not as many labels as there are examples, or if no name is given where
-        one is needed.
+        If there is no such file, if these are not as many class numbers as there are examples, or if no name is given
+        where one is needed.
     """
     path, _, name = file.partition(":")
     if not Path(path).is_file():
@@ -133,6 +137,8 @@ def labels_of(file: str, true: np.ndarray) -> np.ndarray:
             stored = stored[name]
     if stored.shape != true.shape:
         raise ValueError(f"--noise {file} holds labels of shape {stored.shape}; there are {len(true)} examples.")
+    if stored.dtype.kind not in "iu" or not np.isin(stored, true).all():
+        raise ValueError(f"--noise {file} must hold class numbers, integers of those that the true labels have.")
     return stored.astype(true.dtype)
 
 
@@ -163,7 +169,7 @@ def documented(problem: Problem) -> Measured:
             forget_rate=problem.noise_rate,
             num_gradual=estimator.num_gradual,
             epochs=estimator.epochs,
-            lr=estimator.lr,
+            lr=USUAL_LR,
             epoch_decay_start=problem.decay_start,
             batch_size=estimator.batch_size,
             device=problem.options.device,
@@ -259,13 +265,46 @@ def measure(method: str, seed: int, options: argparse.Namespace, advance: Callab
     return told | {"seconds": seconds} | figures
 
 
+def check(options: argparse.Namespace) -> None:
+    """Refuse, before anything is trained, what cannot be.
+
+    Raises
+    ------
+    ValueError
+        If the rate, the limit or the file for the figures cannot be.
+    """
+    if not 0 <= options.rate < 1:
+        raise ValueError(f"--rate must be at least 0 and less than 1, got {options.rate:g}.")
+    if options.limit is not None and options.limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {options.limit}.")
+    if options.json and not Path(options.json).absolute().parent.is_dir():
+        raise ValueError(f"--json {options.json}: there is no such folder.")
+
+
+def source_of(options: argparse.Namespace) -> dict[str, str]:
+    """Where images and labels come from, to be stored with the figures."""
+    if options.noise not in ("pair", "symmetric"):
+        drawn = "from the file"
+    elif options.dataset in STRATIFIED:
+        drawn = "every class gets its share"
+    else:
+        drawn = "every label is drawn by itself"
+    images = {"digits": "scikit-learn"}.get(options.dataset, "OpenML" if options.data == "openml" else "folder")
+    return {"images": images, "labels": drawn}
+
+
 def run(options) -> None:
     """Print a row for each method; store all accuracies of all epochs if asked to."""
+    check(options)
+    if options.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {options.seeds}.")
+    options.method = list(dict.fromkeys(options.method))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     tasks = [(method, seed) for seed in seeds for method in options.method]
     for method in options.method:
         if method not in PEERS:
-            recipes.without(recipe_of(options, 0).set_params(forget_rate=1e-3), method.removeprefix("without-"))
+            recipe = recipe_of(options, 0).set_params(forget_rate=options.rate)
+            recipes.without(recipe, method.removeprefix("without-"))
     runs: list[Measured] = []
     epochs = options.epochs or recipe_of(options, 0).epochs
     with tqdm(total=len(tasks) * epochs, unit="epoch", disable=None) as bar:
@@ -292,12 +331,13 @@ def run(options) -> None:
         }
         if options.noise not in ("pair", "symmetric"):
             settings -= {"rate"}
-        draw = "every class gets its share" if options.dataset in STRATIFIED else "every label is drawn by itself"
         given = {name: value for name, value in vars(options).items() if name in settings and value is not None}
         command = ["accuracy", *(f"--{name.replace('_', '-')} {value}" for name, value in sorted(given.items()))]
         if options.method != list(PEERS):
             command += ["--method", *options.method]
-        write_json(options.json, command, {"settings": given | {"epochs": epochs}, "noise": draw, "runs": runs})
+        made = {name: repr(value) for name, value in recipe_of(options, 0).get_params(deep=False).items()}
+        figures = {"settings": given | {"epochs": epochs}, "source": source_of(options), "recipe": made, "runs": runs}
+        write_json(options.json, command, figures)
 
 
 def _nothing() -> None:

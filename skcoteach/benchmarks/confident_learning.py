@@ -18,7 +18,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from skcoteach.benchmarks import data
-from skcoteach.benchmarks.accuracy import Problem, final_accuracy, recipe_of
+from skcoteach.benchmarks.accuracy import Problem, check, final_accuracy, recipe_of, source_of
 from skcoteach.benchmarks.common import TestAccuracy, show, write_json
 
 #: Of the documented example; the experiment of the co-teaching paper has 200.
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prune, train on the rest, print the accuracy on true test labels."""
+    check(options)
     start = time.perf_counter()
     if options.recipe == "paper" and options.epochs is None:
         options.epochs = DOCUMENTED_EPOCHS
@@ -78,6 +79,8 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         names = ("dataset", "noise", "rate", "recipe", "epochs", "cv_epochs", "folds", "seed", "limit", "device")
         settings = {name: getattr(options, name) for name in (*names, "precision")}
+        if options.noise not in ("pair", "symmetric"):
+            del settings["rate"]
         command = [f"--{name.replace('_', '-')} {value}" for name, value in settings.items() if value is not None]
         figures = {
             "noise_rate": problem.noise_rate,
@@ -87,4 +90,5 @@ def run(options: argparse.Namespace) -> None:
             "accuracy": monitor.curve,
             "seconds": round(seconds, 1),
         }
-        write_json(options.json, ["confident_learning", *command], {"settings": settings, "figures": figures})
+        stored = {"settings": settings, "source": source_of(options), "figures": figures}
+        write_json(options.json, ["confident_learning", *command], stored)

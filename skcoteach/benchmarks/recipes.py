@@ -1,6 +1,8 @@
 """Complete settings for the data sets of the papers: that of the paper, and what is better today.
 
-Both return an unfitted :class:`~skcoteach.CoTeachingClassifier`; change what you like with ``set_params``.
+Both return an unfitted :class:`~skcoteach.CoTeachingClassifier`; change what you like with ``set_params``, but give the
+number of epochs here: warm-up and learning rates go by it. The networks for CIFAR-10, and that of the paper, have ten
+outputs; where there are more or fewer classes, set ``module__n_outputs``.
 """
 
 from dataclasses import dataclass, field
@@ -78,13 +80,15 @@ def without(classifier: CoTeachingClassifier, part: str) -> CoTeachingClassifier
     Raises
     ------
     ValueError
-        If the recipe does not have the part.
+        If there is no such part, or the recipe does not have it.
 
     Examples
     --------
     >>> without(fast("mnist"), "augment").augment is None
     True
     """
+    if part not in PARTS:
+        raise ValueError(f"There is no part {part!r}, only {', '.join(PARTS)}.")
     before, left_out = classifier.get_params(deep=False), PARTS[part]
     default = min(10, classifier.epochs)
     warm_up = default if classifier.num_gradual is None else classifier.num_gradual

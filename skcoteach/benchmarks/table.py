@@ -32,7 +32,7 @@ NAMES = {
     "cl-plain": "CleanLearning(plain)",
     "cl-auto": "CleanLearning(rate estimated)",
 }
-DATASETS = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10 (JPEG-coded)"}
+DATASETS = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 #: Named in a table only where they are others.
 USUAL = {"recipe": "fast", "device": "cpu", "precision": "float32"}
 
@@ -151,8 +151,12 @@ def filled(text: str) -> str:
     ------
     KeyError
         If a mark names no table.
+    ValueError
+        If there is no mark.
     """
     mark = re.compile(r"<!-- table ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
+    if not mark.search(text):
+        raise ValueError("There is no place for a table: <!-- table NAME --> and, below, <!-- end -->.")
     return mark.sub(lambda found: f"<!-- table {found[1]} -->\n\n{TABLES[found[1]]()}\n\n<!-- end -->", text)
 
 
@@ -179,5 +183,7 @@ def _cell(stored: dict) -> str:
     rate = f" {settings['rate']:g}" if "rate" in settings else ""
     limit = f" ({settings['limit']:,})" if "limit" in settings else ""
     others = [settings[name] for name, usual in USUAL.items() if settings[name] != usual]
-    cell = f"{DATASETS[settings['dataset']]}{limit}, {Path(settings['noise']).name}{rate}, {settings['epochs']}"
+    jpeg = settings["dataset"] == "cifar10" and stored.get("source", {}).get("images") != "OpenML"
+    data = DATASETS[settings["dataset"]] + (" (JPEG-coded)" if jpeg else "")
+    cell = f"{data}{limit}, {Path(settings['noise']).name}{rate}, {settings['epochs']}"
     return ", ".join([cell, *others])
