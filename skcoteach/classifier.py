@@ -109,7 +109,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     lr : float, default=1e-3
         Learning rate.
     epoch_decay_start : int, default=None
-        Epoch from which on ``lr`` falls linearly to zero. None: 80/250 of ``epochs``.
+        Epoch from which on ``lr`` falls linearly to zero; from ``epochs`` on: never. None: 80/250 of ``epochs``.
     class_weight : None, "balanced" or dict of class to weight, default=None
         Multiplies ``sample_weight``; "balanced" is of the weighted counts.
     augment : callable, default=None

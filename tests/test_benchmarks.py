@@ -246,6 +246,55 @@ def test_a_part_that_a_recipe_does_not_have_is_told_before_anything_is_trained(p
         main(["accuracy", *few, "--method", "true", f"without-{part}"])
 
 
+@pytest.mark.parametrize(
+    "wrong, words",
+    [(["--seeds", "0"], "--seeds must be at least 1"), (["--rate", "1"], "--rate must be .* less than 1, got 1"),
+     (["--rate", "-0.1"], "--rate must be at least 0"), (["--limit", "-5"], "--limit must be at least 1"),
+     (["--limit", "1258"], "there are only 1257 images"), (["--json", "nowhere/f.json"], "there is no such folder"),
+     (["--noise", "pear"], "must be pair, symmetric or a file of labels; there is no file 'pear'"),
+     (["--rate", "0", "--method", "without-forgetting"], "no such part as 'forgetting'")],
+)  # fmt: skip
+def test_options_that_cannot_be_are_told_before_anything_is_trained(wrong, words, monkeypatch):
+    monkeypatch.setattr(CoTeachingClassifier, "fit", None)
+    with pytest.raises(ValueError, match=words):
+        main(["accuracy", "--method", "true", "--epochs", "1", *wrong])
+
+
+def test_a_method_named_twice_is_run_once(capsys):
+    main(["accuracy", "--method", "plain", "plain", "--epochs", "1", "--seeds", "1", "--limit", "100"])
+    assert capsys.readouterr().out.count("| plain") == 1
+
+
+@pytest.mark.parametrize("method", ["plain", "documented"])
+def test_plain_and_documented_training_keep_their_learning_rate_whatever_the_recipe_has(method):
+    ends = []
+    for lr in (1e-3, 0.5):
+        problem = accuracy.Problem(accuracy_options(), 0, lambda: None)
+        problem.estimator.set_params(lr=lr)
+        ends.append(accuracy.METHODS[method](problem)["accuracy"])
+    assert ends[0] == ends[1]
+
+
+def test_the_figures_are_stored_with_where_images_and_labels_come_from_and_the_recipe(tmp_path):
+    file = tmp_path / "f.json"
+    main(["accuracy", "--method", "plain", "--epochs", "3", "--seeds", "1", "--limit", "100", "--json", str(file)])
+    stored = json.loads(file.read_text())
+    assert stored["source"] == {"images": "scikit-learn", "labels": "every class gets its share"}
+    assert stored["recipe"]["optimizer__weight_decay"] == "0.5" and stored["recipe"]["num_gradual"] == "2"
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 9], [0.5, 1, 2], [-1, 0, 1]])
+def test_a_file_of_labels_must_hold_class_numbers(labels, tmp_path):
+    np.save(tmp_path / "labels.npy", labels)
+    with pytest.raises(ValueError, match="must hold class numbers"):
+        accuracy.labels_of(f"{tmp_path}/labels.npy", np.array([0, 1, 2]))
+
+
+def test_a_part_that_no_recipe_has_is_told():
+    with pytest.raises(ValueError, match="There is no part 'luck', only forgetting, augment"):
+        recipes.without(recipes.fast("mnist"), "luck")
+
+
 def test_noise_from_a_file_stays_with_its_image_when_few_are_drawn(tmp_path, monkeypatch):
     X, y = np.arange(40, dtype=np.float32).reshape(40, 1, 1, 1), np.arange(40) % 4
     monkeypatch.setitem(IMAGES, "mnist", lambda seed, folder: (X, X, y, y))
@@ -433,3 +482,20 @@ def test_tables_are_written_between_their_marks(tmp_path):
     file.write_text("<!-- table nothing -->\n<!-- end -->")
     with pytest.raises(KeyError):
         main(["table", "--write", str(file)])
+
+
+def test_a_text_without_a_place_for_a_table_is_told():
+    with pytest.raises(ValueError, match="no place for a table"):
+        filled("no marks")
+
+
+def test_drawn_by_class_every_class_gets_its_shares_to_one_example():
+    true = np.repeat(np.arange(3), [125, 80, 7])
+    for kind, rate in (("pair", 0.45), ("symmetric", 0.5)):
+        matrix = transition_matrix(kind, rate, 3)
+        draws = [noisy_labels(true, matrix, seed, stratified=True) for seed in range(20)]
+        for given_labels in draws:
+            counts = np.array([np.bincount(given_labels[true == c], minlength=3) for c in range(3)]).T
+            assert np.abs(counts - matrix * np.bincount(true)).max() < 1
+        assert 0.2 < np.mean([(given_labels != true)[:20].mean() for given_labels in draws]) < 0.7
+        assert any((draws[0] != other).any() for other in draws[1:])
