@@ -56,6 +56,12 @@ def make_networks(
         sizes["n_channels"] = item_shape[0]
     if module is None:
         module = _default_module(item_shape)
+    for each in (module, module2):
+        if each in (networks.SmallCNN, networks.CifarCNN) and len(item_shape) != 3:
+            raise InvalidParameterError(
+                f"{each.__name__} takes images, X of shape (n_samples, n_channels, height, width); the items of X have "
+                f"shape {item_shape}. Give images without a channel axis one (X[:, None])."
+            )
     first = _make(module, "module", module_kwargs, sizes)
     if module2 is None:
         prefixes = dict.fromkeys(module2_kwargs, "module2")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from skcoteach.batches import Rows
-from skcoteach.networks import MLP, SmallCNN
+from skcoteach.networks import MLP, CifarCNN, SmallCNN
 from skcoteach.peers import check_networks, check_takes, make_networks, reads_indices
 from skcoteach.training import TrainingData, random_state
 
@@ -201,7 +201,7 @@ def test_other_numbers_of_axes_need_a_module(item_shape):
         (None, None, {}, {"hiden": 3}, r"MLP does not take hiden \(given as module2__hiden\)"),
         (MLP, None, {"a": 1}, {"b": 2}, r"MLP does not take a \(given as module__a\)"),
         (MLP, None, {"hidden": 1}, {"hidden": 2, "b": 2}, r"MLP does not take b \(given as module2__b\)"),
-        (MLP, SmallCNN, {}, {"hidden": 3}, r"SmallCNN does not take hidden \(given as module2__hidden\)"),
+        (MLP, nn.Linear, {}, {"hidden": 3}, r"Linear does not take hidden \(given as module2__hidden\)"),
         (MLP, None, {"a": 1, "b": 2}, {}, r"does not take a, b \(given as module__a, module__b\)"),
         (lambda: None, None, {"a": 1}, {}, r"does not take a .*It takes: nothing\."),
         (
@@ -503,3 +503,10 @@ class Declared(nn.Module):
 )
 def test_integers_are_indices_where_the_first_layer_with_parameters_is_an_embedding(network, expected):
     assert reads_indices(network) == expected
+
+
+@pytest.mark.parametrize("item_shape", [(64,), (28, 28), (2, 3, 28, 28)])
+@pytest.mark.parametrize("pair", [(SmallCNN, None), (CifarCNN, None), (MLP, SmallCNN)], ids=str)
+def test_networks_for_images_say_what_x_they_take(pair, item_shape):
+    with pytest.raises(ValueError, match=r"CNN takes images, X of shape .*; the items of X have shape .*X\[:, None\]"):
+        make(*pair, item_shape=item_shape)
