@@ -283,6 +283,18 @@ def test_the_figures_are_stored_with_where_images_and_labels_come_from_and_the_r
     assert stored["recipe"]["optimizer__weight_decay"] == "0.5" and stored["recipe"]["num_gradual"] == "2"
 
 
+def test_what_is_done_is_stored_when_a_later_training_fails(tmp_path, monkeypatch):
+    def fail(problem):
+        raise RuntimeError("late")
+
+    file = tmp_path / "f.json"
+    monkeypatch.setitem(accuracy.METHODS, "auto", fail)
+    with pytest.raises(RuntimeError, match="late"):
+        few = ["--epochs", "1", "--seeds", "1", "--limit", "100"]
+        main(["accuracy", "--method", "plain", "auto", *few, "--json", str(file)])
+    assert [each["method"] for each in json.loads(file.read_text())["runs"]] == ["plain"]
+
+
 @pytest.mark.parametrize("labels", [[0, 1, 9], [0.5, 1, 2], [-1, 0, 1]])
 def test_a_file_of_labels_must_hold_class_numbers(labels, tmp_path):
     np.save(tmp_path / "labels.npy", labels)

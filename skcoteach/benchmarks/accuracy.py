@@ -250,7 +250,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
     parser.add_argument("--precision", default="float32", help="of CoTeachingClassifier: float32, tf32 or bf16")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each if they are several (1)")
-    parser.add_argument("--json", metavar="FILE", help="store the figures there, too")
+    parser.add_argument("--json", metavar="FILE", help="store the figures there, too, after every training")
 
 
 def measure(method: str, seed: int, options: argparse.Namespace, advance: Callable[[], object]) -> Measured:
@@ -312,32 +312,31 @@ def run(options) -> None:
         parallel = Parallel(n_jobs=options.jobs, return_as="generator_unordered")
         for done in parallel(delayed(measure)(*task, options, advance) for task in tasks):
             runs.append(done)
+            runs.sort(key=lambda each: (options.method.index(each["method"]), each["seed"]))
             bar.update(len(runs) * epochs - bar.n)
-    runs.sort(key=lambda each: (options.method.index(each["method"]), each["seed"]))
+            if options.json:
+                _store(options, epochs, runs)
     show(f"\n{title(vars(options), epochs, runs)}\n")
     show(table(["method", "test accuracy", "true labels among the kept", "forget rate", "seconds"], rows_of(runs)))
-    if options.json:
-        settings = {
-            "dataset",
-            "noise",
-            "rate",
-            "recipe",
-            "limit",
-            "seeds",
-            "first_seed",
-            "device",
-            "precision",
-            "epochs",
-        }
-        if options.noise not in ("pair", "symmetric"):
-            settings -= {"rate"}
-        given = {name: value for name, value in vars(options).items() if name in settings and value is not None}
-        command = ["accuracy", *(f"--{name.replace('_', '-')} {value}" for name, value in sorted(given.items()))]
-        if options.method != list(PEERS):
-            command += ["--method", *options.method]
-        made = {name: repr(value) for name, value in recipe_of(options, 0).get_params(deep=False).items()}
-        figures = {"settings": given | {"epochs": epochs}, "source": source_of(options), "recipe": made, "runs": runs}
-        write_json(options.json, command, figures)
+
+
+#: Options that figures belong to, beside the methods.
+SETTINGS = (
+    "dataset", "noise", "rate", "recipe", "limit", "seeds", "first_seed", "device", "precision", "epochs",
+)  # fmt: skip
+
+
+def _store(options: argparse.Namespace, epochs: int, runs: list[Measured]) -> None:
+    """Write what is done so far."""
+    given = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
+    if options.noise not in ("pair", "symmetric"):
+        del given["rate"]
+    command = ["accuracy", *(f"--{name.replace('_', '-')} {value}" for name, value in sorted(given.items()))]
+    if options.method != list(PEERS):
+        command += ["--method", *options.method]
+    made = {name: repr(value) for name, value in recipe_of(options, 0).get_params(deep=False).items()}
+    figures = {"settings": given | {"epochs": epochs}, "source": source_of(options), "recipe": made, "runs": runs}
+    write_json(options.json, command, figures)
 
 
 def _nothing() -> None:
