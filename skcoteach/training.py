@@ -19,9 +19,10 @@ from torch.nn.functional import one_hot, pad
 
 from skcoteach.averaging import WeightAverage
 from skcoteach.batches import Rows, in_batches, spread
+from skcoteach.capture import Graphs, Recorder
 from skcoteach.engines import Engine, autocast, float32_products, leaves_inputs_alone
 from skcoteach.networks import Standardize
-from skcoteach.optimizers import set_state, state_of
+from skcoteach.optimizers import set_learning_rate, set_state, state_of
 from skcoteach.selection import budgets, fill_budgets
 from skcoteach.streaming import stream
 
@@ -133,6 +134,9 @@ class CoTeaching:
         Computes the networks.
     average : WeightAverage, optional
         Of the networks; updated after every step.
+    recorder : Recorder, optional
+        To have the steps of a block of rows launched at once. Only for an engine and optimizers that do nothing but
+        launch kernels on tensors which stay where they are; not with ``augment`` and ``average``.
 
     Attributes
     ----------
@@ -154,6 +158,7 @@ class CoTeaching:
         keepers: Tensor,
         engine: Engine,
         average: WeightAverage | None = None,
+        recorder: Recorder | None = None,
     ):
         self.networks = networks
         self.optimizers = optimizers
@@ -166,6 +171,7 @@ class CoTeaching:
         self.engine = engine
         self.average = average
         self.logit_scale = math.nan
+        self._graphs = None if recorder is None else Graphs(recorder)
         self._saved: tuple[list[Tensor], list[dict], Tensor, int] = [], [], keepers, 0
 
     def run_epoch(
@@ -203,8 +209,7 @@ class CoTeaching:
         for network in self.networks:
             network.train()
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
+            set_learning_rate(optimizer, learning_rate)
 
         device = data.targets.device
         wide = torch.float32 if device.type == "mps" else torch.float64
@@ -214,6 +219,8 @@ class CoTeaching:
         seen = torch.zeros_like(data.targets, dtype=torch.bool)
         # 0 is that of the initial weights
         with random_state(device, self.seed, epoch + 1), float32_products(device, self.engine.precision):
+            if self._graphs is not None:
+                self._graphs.record(self._steps)
             order = in_batches(self._order(data), self.batch_size, self.num_iter_per_epoch)
             for rows, inputs in stream(data.rows, order, self._block_size(data)):
                 targets, weights = data.targets.index_select(0, rows), data.weights.index_select(0, rows)
@@ -248,6 +255,8 @@ class CoTeaching:
             tensor.copy_(saved)
         for optimizer, state in zip(self.optimizers, states, strict=True):
             set_state(optimizer, state)
+        if self._graphs is not None:
+            self._graphs.forget()
 
     def _tensors(self) -> Iterator[Tensor]:
         for network in self.networks:
@@ -273,7 +282,7 @@ class CoTeaching:
 
     def _train_on(
         self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float, data: TrainingData
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Train on a block of rows, batch by batch.
 
         Both networks' log-probabilities before each step, (2, n_classes, n); their losses and what they kept, (2, n).
@@ -281,14 +290,21 @@ class CoTeaching:
         if self.augment is None:
             inputs = self.engine.prepare(inputs)
         given = one_hot(targets, data.n_classes).T.to(weights.dtype)  # (n_classes, n)
-        labels = targets.expand(2, 1, -1)
         claims, grants = self._budgets(targets, weights, forget_rate, data)
+        if self._graphs is None:
+            return self._steps(inputs, targets, given, claims, grants)
+        return self._graphs(self._steps, grants.shape[1], inputs, targets, given, claims, grants)
+
+    def _steps(
+        self, inputs: Tensor, targets: Tensor, given: Tensor, claims: Tensor, grants: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The steps of a block, as :meth:`_train_on` returns them."""
+        labels = targets.expand(2, 1, -1)
         # networks and augment get slices, made when they are needed: those of `split` must not be worked on in place
         batches = (inputs[start : start + self.batch_size] for start in range(0, len(inputs), self.batch_size))
         cut = (each.split(self.batch_size, -1) for each in (labels, given, claims))
         steps = [self._step(*batch) for batch in zip(batches, *cut, grants.unbind(1), strict=True)]
-        log_probabilities, losses, kept = (torch.cat(each, -1) for each in zip(*steps, strict=True))
-        return log_probabilities, losses, kept
+        return tuple(torch.cat(each, -1) for each in zip(*steps, strict=True))
 
     def _budgets(
         self, targets: Tensor, weights: Tensor, forget_rate: float, data: TrainingData
