@@ -4,6 +4,8 @@ Where networks are small, a GPU waits for the host, which needs longer to launch
 recorded is decided in ``training``, and where this can be done at all in ``run``.
 """
 
+import gc
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -12,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-#: A recording takes about as long as this many steps launched kernel by kernel: it is made once these have been done,
-#: so that short trainings do without and long ones lose little.
+#: Steps that are launched kernel by kernel before a recording is made: about as many as take as long as that, so that
+#: short trainings do without and long ones lose little. (Reckoned, not measured.)
 EAGER_STEPS = 256
 
 Tensors = tuple[Tensor, ...]
@@ -30,18 +32,30 @@ class _Recording(NamedTuple):
     outputs: Tensors
 
 
+#: Of two threads one records at a time.
+_RECORDING = threading.Lock()
+
+
 def record_on_cuda(function: Callable[..., Tensors], inputs: Tensors) -> tuple[Callable[[], None], Tensors]:
     """Record a CUDA graph: a :data:`Recorder`.
 
-    Other threads, which read the next rows, may go on allocating memory meanwhile.
+    Other threads may go on using the device meanwhile. Nothing is collected as garbage: an older graph that died now
+    would end the recording.
     """
-    graph = torch.cuda.CUDAGraph()
     device = inputs[0].device
-    with (
-        torch.cuda.device(device),
-        torch.cuda.graph(graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"),
-    ):
-        outputs = function(*inputs)
+    graph = torch.cuda.CUDAGraph()
+    with _RECORDING, torch.cuda.device(device):
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            with (
+                torch.cuda.stream(torch.cuda.current_stream(device)),  # again the current one, however the next ends
+                torch.cuda.graph(graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"),
+            ):
+                outputs = function(*inputs)
+        finally:
+            if collects:
+                gc.enable()
     return graph.replay, outputs
 
 
@@ -54,10 +68,17 @@ class Graphs:
     Parameters
     ----------
     record : Recorder
+
+    Attributes
+    ----------
+    can_record : bool
+        Of all: False once a recording has failed in this process.
     """
 
+    can_record = True
+
     def __init__(self, record: Recorder):
-        self._record: Recorder | None = record
+        self._record = record
         self._n_steps: Counter[Form] = Counter()
         self._recordings: dict[Form, _Recording] = {}
 
@@ -82,22 +103,24 @@ class Graphs:
         The device may be waited for. Where a recording fails, a warning says so and no more are made.
         """
         for form in [form for form, n_steps in self._n_steps.items() if n_steps >= EAGER_STEPS]:
-            if self._record is None:
+            if not Graphs.can_record:
                 return
             del self._n_steps[form]
             inputs = tuple(torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in form)
             try:
                 self._recordings[form] = _Recording(inputs, *self._record(function, inputs))
             except RuntimeError as error:
-                self._record = None
+                Graphs.can_record = False
+                reason = str(error.__context__ or error).strip() or repr(error)
                 warnings.warn(
-                    "The steps of the training cannot be recorded as a CUDA graph; they are launched one by one, which "
-                    f"takes longer: {str(error).strip().splitlines()[0]}",
+                    "The steps of the training cannot be recorded as a CUDA graph; from now on they are launched one "
+                    "by one, which takes longer. If CUDA reports other errors after this, restart Python and set "
+                    f"optimizer__fused=False, with which nothing is recorded. The reason: {reason.splitlines()[0]}",
                     RuntimeWarning,
                     stacklevel=2,
                 )
 
     def forget(self) -> None:
-        """Drop all recordings, as tensors that they read have been replaced."""
+        """Drop all recordings: tensors that they read are to be replaced, or the training has ended."""
         self._recordings.clear()
         self._n_steps.clear()

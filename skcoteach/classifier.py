@@ -380,6 +380,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 run.undo_unfinished_epoch()
                 self._assign(run.fitted())
             raise
+        finally:
+            run.end()
 
     @_WithGivenForgetRate
     @with_gradients

@@ -247,8 +247,11 @@ class Run:
     def _recorder(self, engine: Engine, optimizers: list[Optimizer]) -> Recorder | None:
         """What records steps, where they are short and nothing of the user's runs within them."""
         recorder = RECORDERS.get(self.data.targets.device.type)
-        alone = self.estimator.augment is None and self.estimator.average_decay is None
-        if not (recorder and alone and isinstance(engine, Chains) and all(map(can_be_recorded, optimizers))):
+        estimator = self.estimator
+        alone = estimator.augment is None and estimator.average_decay is None
+        if estimator.precision == "float64" or not recorder:  # on the device, the learning rate is a float32
+            return None
+        if not (alone and isinstance(engine, Chains) and all(map(can_be_recorded, optimizers))):
             return None
         for optimizer in optimizers:
             keep_rate_on_device(optimizer)
@@ -288,6 +291,10 @@ class Run:
             self.examples.forget()
         self.examples.add(kept, losses, predicted, seen)
         self.history.append(record)
+
+    def end(self) -> None:
+        """Let go of what only further epochs would need."""
+        self.training.forget_graphs()
 
     def undo_unfinished_epoch(self) -> None:
         """Give networks and optimizers the state that they had at the end of the last finished epoch."""

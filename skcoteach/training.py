@@ -255,6 +255,10 @@ class CoTeaching:
             tensor.copy_(saved)
         for optimizer, state in zip(self.optimizers, states, strict=True):
             set_state(optimizer, state)
+        self.forget_graphs()
+
+    def forget_graphs(self) -> None:
+        """Drop what was recorded. Not left to the garbage collector, which might come while another one records."""
         if self._graphs is not None:
             self._graphs.forget()
 
