@@ -246,15 +246,18 @@ class Run:
 
     def _recorder(self, engine: Engine, optimizers: list[Optimizer]) -> Recorder | None:
         """What records steps, where they are short and nothing of the user's runs within them."""
-        recorder = RECORDERS.get(self.data.targets.device.type)
         estimator = self.estimator
-        alone = estimator.augment is None and estimator.average_decay is None
-        if estimator.precision == "float64" or not recorder:  # on the device, the learning rate is a float32
-            return None
-        if not (alone and isinstance(engine, Chains) and all(map(can_be_recorded, optimizers))):
-            return None
-        for optimizer in optimizers:
-            keep_rate_on_device(optimizer)
+        recordable = (
+            estimator.augment is None
+            and estimator.average_decay is None
+            and estimator.precision != "float64"  # on the device the learning rate is a float32
+            and isinstance(engine, Chains)
+            and all(map(can_be_recorded, optimizers))
+        )
+        recorder = RECORDERS.get(self.data.targets.device.type) if recordable else None
+        if recorder is not None:
+            for optimizer in optimizers:
+                keep_rate_on_device(optimizer)
         return recorder
 
     def _average(self, training: CoTeaching, n_updates: int = 0) -> None:
