@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.callback import ScoringMonitor
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -593,32 +594,14 @@ def test_a_fit_drops_its_recordings_at_its_end(table, tapes, monkeypatch):
         gc.enable()
 
 
-class Watch:
-    """A callback that predicts after every epoch."""
-
-    def __init__(self):
-        self.seen = []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context, *, X=None, fitted_estimator=None):
-        self.seen.append(fitted_estimator.predict_proba(X))
-
-
 def test_callbacks_that_look_at_copies_do_not_disturb_a_recorded_fit(table, tapes):
     classifier = CoTeachingClassifier(forget_rate=0.2, epochs=4, random_state=0, batch_size=64, device="cpu")
-    watch = Watch()
-    watched = clone(classifier).set_callbacks(watch).fit(*table)
+    monitor = ScoringMonitor(scoring="neg_log_loss")
+    watched = clone(classifier).set_callbacks(monitor).fit(*table)
     assert tapes.all
     assert (watched.predict_proba(table[0]) == classifier.fit(*table).predict_proba(table[0])).all()
-    assert len({each.tobytes() for each in watch.seen}) == 4  # an epoch each; the fit's end is the last one's
+    epochs = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+    assert len({row["neg_log_loss"] for row in epochs}) == 4
 
 
 class Interrupt(Tapes):
