@@ -27,9 +27,11 @@ def item_of(items: Dataset | Sequence, position: int) -> Tensor:
     Raises
     ------
     TypeError
-        If x cannot be made a tensor.
+        If x cannot be made a tensor, or if there is none.
     """
     item = items[position]
+    if isinstance(item, tuple) and not item:
+        raise TypeError(f"Item {position} of X is an empty tuple; an item is x, or a tuple that starts with x.")
     x = item[0] if isinstance(item, tuple) else item
     if isinstance(x, Tensor):
         return x.detach()

@@ -21,7 +21,7 @@ from torch import Tensor
 from skcoteach._sklearn import Interval, InvalidParameterError, StrOptions, check_same_namespace
 from skcoteach.pickling import for_cpu, for_here
 from skcoteach.run import Run
-from skcoteach.training import log_mean_probabilities, mean_probabilities, predict, with_gradients
+from skcoteach.training import as_usual, log_mean_probabilities, mean_probabilities, predict
 from skcoteach.validation import check_form, check_X, is_items, to_host, to_namespace_of
 
 PREFIXES = ("module__", "module2__", "optimizer__")
@@ -131,7 +131,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Whether the networks are trained as ``torch.compile`` makes them: slow to start, then faster if they are large.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, order of the examples, dropout and augmentation. An int gives the same bits again
-        on the same machine with the same versions and number of threads. None draws from the operating system.
+        on the same machine with the same versions and number of threads. None draws from the operating system. Fits
+        in several Python threads take turns, epoch by epoch.
     verbose : int, default=0
         0: silent; 1: about ten lines a fit; 2: a line an epoch.
     **module__kwargs
@@ -322,7 +323,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         return "modules_" in vars(self)
 
     @with_callbacks
-    @with_gradients
+    @as_usual()
     def fit(self, X, y, sample_weight=None):
         """Train two fresh networks on X and the given labels.
 
@@ -384,7 +385,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             run.end()
 
     @_WithGivenForgetRate
-    @with_gradients
+    @as_usual()
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one more epoch, over X, at position ``n_iter_`` of the schedules.
 

@@ -3,8 +3,9 @@
 An engine gives the logits of a batch and takes their gradient; which gradient that is, is decided in ``training``.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,9 @@ from skcoteach.tracing import layers_of
 
 #: The parameters of the estimator that make the first and the second network, for messages.
 MODULES = ("module", "module2")
+
+#: Held by who has changed what all threads of the process share (global random states, settings of torch).
+SHARED_STATE = threading.RLock()
 
 
 class Engine(Protocol):
@@ -48,19 +52,33 @@ def float32_products(device: torch.device, precision: str) -> Iterator[None]:
         return
     cudnn = torch.backends.cudnn
     settings: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]
-    before = [each.fp32_precision for each in settings]
-    try:
-        for each in settings:
-            each.fp32_precision = "tf32"
-        yield
-    finally:
-        for each, found in zip(settings, before, strict=True):
-            each.fp32_precision = found
+    with SHARED_STATE:
+        before = [each.fp32_precision for each in settings]
+        try:
+            for each in settings:
+                each.fp32_precision = "tf32"
+            yield
+        finally:
+            for each, found in zip(settings, before, strict=True):
+                each.fp32_precision = found
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """Where ``precision`` is "bf16", layers that gain by it compute in bfloat16."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    if precision != "bf16":
+        return nullcontext()
+    # the cache of converted weights would outlive the next step where the caller is within autocast
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """As usual where the caller is within ``torch.autocast``: the precision is a parameter."""
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 #: Networks that take images with their channels last, as convolutions are fastest; a user's may reshape in other order.

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from skcoteach import networks
 from skcoteach._sklearn import InvalidParameterError
@@ -51,6 +52,8 @@ def make_networks(
             f"module is an instance of {type(module).__name__}, so module2 must be an instance too, with weights of "
             f"its own; got module2={module2!r}. Or give the class: module={type(module).__name__}."
         )
+    if isinstance(module, nn.Module) and isinstance(module2, nn.Module):
+        _check_separate(module, module2)  # the copies that are made of them would be
     sizes = {"n_classes": n_classes, "n_features": torch.Size(item_shape).numel()}
     if len(item_shape) > 1:
         sizes["n_channels"] = item_shape[0]
@@ -178,16 +181,22 @@ def check_networks(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> Non
         _warn_of_probabilities(outputs, parameter)
         if not any(p.requires_grad for p in network.parameters()):
             raise ValueError(f"The network made by {parameter} has no parameters that can be trained.")
+    _check_separate(*pair)
     first, second = (list(network.parameters()) for network in pair)
-    if {p.data_ptr() for p in first if p.numel()} & {p.data_ptr() for p in second}:
-        raise ValueError(
-            "The two networks share parameters, so they can never disagree. module and module2 must make separate "
-            "networks."
-        )
     if len(first) == len(second) and all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, second)):
         raise ValueError(
             "The two networks start with equal weights, so they can never disagree. Remove a fixed seed from the "
             "module, or give module2 weights of its own."
+        )
+
+
+def _check_separate(first: nn.Module, second: nn.Module) -> None:
+    with_numbers = ((p for p in network.parameters() if not is_lazy(p) and p.numel()) for network in (first, second))
+    mine, its = ({p.data_ptr() for p in parameters} for parameters in with_numbers)
+    if mine & its:
+        raise ValueError(
+            "The two networks share parameters, so they can never disagree. module and module2 must make separate "
+            "networks."
         )
 
 

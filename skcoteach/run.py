@@ -77,7 +77,7 @@ class Run:
 
     def __init__(self, estimator, X, y, sample_weight, classes, seed: int, *, reset: bool):
         self.seed = seed
-        self.estimator = copy.copy(estimator)  # validation writes on this one
+        self.estimator = _with_python_numbers(estimator)  # a copy: validation writes on it
         self.X = X
         self.rows = check_X(self.estimator, X, reset=reset)
         y = check_y(self.estimator, y, len(self.rows))
@@ -107,7 +107,7 @@ class Run:
         training = run._co_teaching(networks, run.seed)
         run._average(training)
         if estimator.forget_rate == "auto":
-            _schedules(estimator, FALLBACK_FORGET_RATE)  # refuses what cannot be before the time is spent
+            _schedules(run.estimator, FALLBACK_FORGET_RATE)  # refuses what cannot be before the time is spent
             run._estimate_noise(device, dtype, networks)
         run._begin(training)
         return run
@@ -136,7 +136,7 @@ class Run:
                 f"{rarest:g} in the rarest class; {MINIMUM_WEIGHT:g} and {MINIMUM_CLASS_WEIGHT:g} are needed, where an "
                 f"example has weight 1). {FALLBACK_FORGET_RATE} is used, for the number of label issues, too; give "
                 "forget_rate a number if you know better.",
-                stacklevel=7,  # the caller of fit
+                stacklevel=6,  # the caller of fit
             )
             return
         made = list(networks)
@@ -192,7 +192,7 @@ class Run:
             warnings.warn(
                 "The networks are trained in another way than by the last call (layers were frozen or given hooks, or "
                 "compile or precision was changed): the optimizer starts anew.",
-                stacklevel=6,  # the caller of partial_fit
+                stacklevel=5,  # the caller of partial_fit
             )
         elif estimator.optimizer is state.optimizer:
             for optimizer, optimizer_state in zip(training.optimizers, state.optimizer_states, strict=True):
@@ -459,6 +459,15 @@ def _draw_seed(random_state) -> int:
     if random_state is None:
         return secrets.randbits(31)
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def _with_python_numbers(estimator):
+    """A shallow copy; parameters that are NumPy numbers (of a grid, say) neither overflow nor surprise torch there."""
+    shallow = copy.copy(estimator)
+    for name, value in estimator.get_params(deep=False).items():
+        if isinstance(value, np.generic) and "__" not in name:
+            setattr(shallow, name, value.item())
+    return shallow
 
 
 def _prefixed(estimator, prefix: str) -> dict:

@@ -20,7 +20,14 @@ from torch.nn.functional import one_hot, pad
 from skcoteach.averaging import WeightAverage
 from skcoteach.batches import Rows, in_batches, spread
 from skcoteach.capture import Graphs, Recorder
-from skcoteach.engines import Engine, autocast, float32_products, leaves_inputs_alone
+from skcoteach.engines import (
+    SHARED_STATE,
+    Engine,
+    autocast,
+    float32_products,
+    leaves_inputs_alone,
+    without_autocast,
+)
 from skcoteach.networks import Standardize
 from skcoteach.optimizers import set_learning_rate, set_state, state_of
 from skcoteach.selection import budgets, fill_budgets
@@ -54,23 +61,27 @@ def check_augmented(augmented: Tensor, inputs: Tensor) -> Tensor:
     return augmented
 
 
-def with_gradients(function: Callable) -> Callable:
-    """Run ``function`` as usual where the caller has switched gradients off (``torch.no_grad``, ``inference_mode``)."""
-    return torch.inference_mode(False)(torch.enable_grad()(function))
+@contextmanager
+def as_usual() -> Iterator[None]:
+    """Whatever the caller is in: ``torch.no_grad``, ``inference_mode`` or ``autocast``."""
+    with torch.inference_mode(False), torch.enable_grad(), without_autocast():
+        yield
 
 
 @contextmanager
 def random_state(device: torch.device, *entropy: int) -> Iterator[None]:
     """Seed torch, NumPy and Python from ``entropy``, and leave their global states as they were found.
 
-    Convolutions on CUDA take algorithms that give the same bits again.
+    Convolutions on CUDA take algorithms that give the same bits again. As these states belong to the whole process,
+    threads take turns.
     """
     seeds = np.random.SeedSequence(entropy).generate_state(3)
     accelerator = torch.get_device_module(device) if device.type in ("cuda", "xpu") else None
-    python_state, numpy_state = random.getstate(), np.random.get_state()
+    forked = torch.random.fork_rng([device] if accelerator else [], device_type=device.type if accelerator else "cuda")
     cudnn = torch.backends.cudnn
-    benchmark, deterministic = cudnn.benchmark, cudnn.deterministic
-    with torch.random.fork_rng([device] if accelerator else [], device_type=device.type if accelerator else "cuda"):
+    with SHARED_STATE, forked:
+        python_state, numpy_state = random.getstate(), np.random.get_state()
+        benchmark, deterministic = cudnn.benchmark, cudnn.deterministic
         random.seed(int(seeds[0]))
         np.random.seed(seeds[1])
         torch.default_generator.manual_seed(int(seeds[2]))
@@ -333,9 +344,11 @@ class CoTeaching:
         self, inputs: Tensor, labels: Tensor, given: Tensor, claims: Tensor, grants: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Each network learns from what its peer keeps."""
-        if self.augment is not None:
-            inputs = self.engine.prepare(check_augmented(self.augment(inputs), inputs))
-        log_probabilities = self.engine.logits(inputs).log_softmax(1)  # (2, n_classes, n)
+        if self.augment is None:
+            logits = self.engine.logits(inputs)
+        else:
+            logits = self._logits_of_augmented(check_augmented(self.augment(inputs), inputs), inputs.shape)
+        log_probabilities = logits.log_softmax(1)  # (2, n_classes, n)
         losses = -log_probabilities.gather(1, labels).squeeze(1)  # (2, n)
         kept = fill_budgets(losses, claims, grants)
         # the gradient of the mean of the losses over what the peer keeps
@@ -346,6 +359,18 @@ class CoTeaching:
         if self.average is not None:
             self.average.update()
         return log_probabilities, losses, kept
+
+    def _logits_of_augmented(self, inputs: Tensor, shape: torch.Size) -> Tensor:
+        """Other shapes than that of the batch are welcome, if the networks can take them."""
+        try:
+            return self.engine.logits(self.engine.prepare(inputs))
+        except RuntimeError as error:
+            if inputs.shape == shape:
+                raise
+            raise ValueError(
+                f"augment was given a tensor of shape {tuple(shape)} and returned one of shape {tuple(inputs.shape)}, "
+                f"which the networks cannot take: {error}"
+            ) from error
 
     def _sums(
         self, log_probabilities: Tensor, losses: Tensor, kept: Tensor, targets: Tensor, weights: Tensor
@@ -389,6 +414,7 @@ def standardize(networks: tuple[nn.Module, nn.Module], data: TrainingData) -> No
 
 
 @torch.no_grad()
+@without_autocast()
 def predict(
     networks: tuple[nn.Module, nn.Module],
     rows: Rows,

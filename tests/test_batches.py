@@ -307,6 +307,11 @@ def test_items_that_are_no_numbers_are_refused_with_their_position_and_type(item
         Rows([(x, 0) for x in items])[torch.tensor([0, 1])]
 
 
+def test_an_item_that_is_an_empty_tuple_is_refused():
+    with pytest.raises(TypeError, match="Item 1 of X is an empty tuple"):
+        Rows([(torch.zeros(3),), ()])[torch.tensor([0, 1])]
+
+
 def test_items_of_different_shapes_are_refused_with_both_shapes():
     with pytest.raises(ValueError, match=r"different shapes: \(3,\) and \(1, 3\)"):
         Rows([torch.zeros(3), torch.zeros(1, 3)])[torch.tensor([0, 1])]

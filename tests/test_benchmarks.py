@@ -28,6 +28,8 @@ from skcoteach.benchmarks.documented import SharePure
 from skcoteach.benchmarks.table import TABLES, filled
 from skcoteach.networks import CifarCNN
 
+EXPERIMENTS = ("accuracy", "confident_learning", "demo", "digits", "noise", "speed", "table")
+
 pytestmark = pytest.mark.filterwarnings("error")
 
 
@@ -240,24 +242,66 @@ def test_without_a_part_something_else_is_predicted(part):
     [("short-warm-up", "fast", 100), ("weight-decay", "fast", 10), ("slow-warm-up", "fast", 10),
      ("augment", "paper", 10), ("average", "paper", 10), ("floor", "paper", 10), ("width", "paper", 10)],
 )  # fmt: skip
-def test_a_part_that_a_recipe_does_not_have_is_told_before_anything_is_trained(part, recipe, epochs):
+def test_a_part_that_a_recipe_does_not_have_is_told_before_anything_is_trained(part, recipe, epochs, capsys):
     few = ["--dataset", "mnist", "--recipe", recipe, "--epochs", str(epochs), "--data", "nowhere"]
-    with pytest.raises(ValueError, match=f"for {epochs} epochs has no such part as '{part}'"):
-        main(["accuracy", *few, "--method", "true", f"without-{part}"])
+    words = f"--method without-{part}: The recipe for {epochs} epochs has no such part as '{part}'"
+    assert_told(words, ["accuracy", *few, "--method", "true", f"without-{part}"], capsys)
 
 
 @pytest.mark.parametrize(
     "wrong, words",
-    [(["--seeds", "0"], "--seeds must be at least 1"), (["--rate", "1"], "--rate must be .* less than 1, got 1"),
-     (["--rate", "-0.1"], "--rate must be at least 0"), (["--limit", "-5"], "--limit must be at least 1"),
+    [(["--seeds", "0"], "--seeds: must be at least 1, got 0"), (["--rate", "1"], "--rate: must be .*than 1, got 1"),
+     (["--rate", "-0.1"], "--rate: must be at least 0"), (["--limit", "-5"], "--limit: must be at least 1"),
+     (["--epochs", "0"], "--epochs: must be at least 1"), (["--epochs", "many"], "--epochs: invalid count value: "),
+     (["--jobs", "0"], "--jobs: must be at least 1, or -1"), (["--precision", "fp8"], "--precision: invalid choice"),
+     (["--dataset", "mnist", "--data", "nowhere"], "--data nowhere: there is no mnist.npz"),
+     (["--dataset", "cifar10", "--data", "nowhere"], "--data nowhere: there is no cifar10_jpeg.npz"),
      (["--limit", "1258"], "there are only 1257 images"), (["--json", "nowhere/f.json"], "there is no such folder"),
      (["--noise", "pear"], "must be pair, symmetric or a file of labels; there is no file 'pear'"),
      (["--rate", "0", "--method", "without-forgetting"], "no such part as 'forgetting'")],
 )  # fmt: skip
-def test_options_that_cannot_be_are_told_before_anything_is_trained(wrong, words, monkeypatch):
+def test_options_that_cannot_be_are_told_before_anything_is_trained(wrong, words, monkeypatch, capsys):
     monkeypatch.setattr(CoTeachingClassifier, "fit", None)
-    with pytest.raises(ValueError, match=words):
-        main(["accuracy", "--method", "true", "--epochs", "1", *wrong])
+    assert_told(words, ["accuracy", "--method", "true", "--epochs", "1", *wrong], capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [(["digits", "--splits", "0"], "--splits: must be at least 1"),
+     (["noise", "--seeds", "0"], "--seeds: must be at least 1"),
+     (["demo", "--picture", "nowhere/p.png"], "--picture: nowhere/p.png: there is no such folder"),
+     (["confident_learning", "--noise", "pair", "--folds", "1"], "--folds: must be at least 2, got 1"),
+     (["speed", "--workloads", "bogus"], "--workloads bogus: there are only digits, MLP, batch 128; "),
+     (["speed", "--workloads", "CIFAR"], r"--workloads CIFAR: .*CifarCNN, batch 128 \(not on a CPU\)")],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_options_of_the_others_that_cannot_be_are_told(arguments, words, capsys):
+    assert_told(words, arguments, capsys)
+
+
+def assert_told(words, arguments, capsys):
+    """By one line, without a traceback."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert re.search(words, capsys.readouterr().err.splitlines()[-1])
+
+
+def test_a_file_of_images_with_other_arrays_is_told(tmp_path, capsys):
+    np.savez(tmp_path / "mnist.npz", x_train=np.zeros(3))
+    words = "must hold X_train, X_test, y_train, y_test; it holds x_train"
+    few = ["accuracy", "--method", "plain", "--epochs", "1", "--dataset", "mnist"]
+    assert_told(words, [*few, "--data", str(tmp_path)], capsys)
+
+
+@pytest.mark.parametrize("experiment", [[], *([name] for name in EXPERIMENTS)], ids=str)
+def test_every_help_can_be_read(experiment, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*experiment, "--help"])
+    assert not ended.value.code
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "30 % wrong labels" in shown or experiment not in ([], ["demo"])
+    assert all(name in shown for name in EXPERIMENTS) or experiment
 
 
 def test_a_method_named_twice_is_run_once(capsys):

@@ -633,6 +633,23 @@ def test_parallel_cross_validation_gives_the_same_bits_at_equal_threads(table):
     assert_array_equal(alone, together)
 
 
+def test_in_threads_fits_give_the_same_bits_and_leave_the_global_random_states(table):
+    X, y = table
+
+    class Dropping(Net):
+        def forward(self, x):
+            return super().forward(nn.functional.dropout(x, 0.2, self.training))
+
+    estimator = fast(module=Dropping, epochs=8, augment=lambda x: x + 0.1 * torch.randn_like(x))
+    alone = cross_val_predict(estimator, X, y, cv=4, method="predict_proba")
+    before = torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
+    for _ in range(3):
+        with joblib.parallel_config("threading"):
+            together = cross_val_predict(estimator, X, y, cv=4, method="predict_proba", n_jobs=4)
+        assert_array_equal(alone, together)
+    assert (torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()) == before
+
+
 # scikit-learn's tools
 
 
@@ -1065,6 +1082,12 @@ class DetachedWhileTraining(Net):
         ({"augment": lambda x: None}, TypeError, "augment must return a tensor.*NoneType"),
         ({"augment": lambda x: x.double()}, TypeError, "augment must return.*float64"),
         ({"augment": lambda x: x[:5]}, ValueError, r"augment must return.*\(5, 8\)"),
+        ({"augment": lambda x: x[:, :5]}, ValueError, r"augment.*\(64, 8\) and returned.*\(64, 5\), which the netw"),
+        (
+            {"augment": lambda x: x[:, :5], "module": Net},
+            ValueError,
+            r"one of shape \(64, 5\), which the networks cannot",
+        ),
         ({"module": ShortWhileTraining}, ValueError, r"\(64, 3\).*got shape \(63, 3\)"),
         ({"module": DetachedWhileTraining}, ValueError, "do not depend on its parameters"),
     ],
@@ -1080,6 +1103,43 @@ def test_fit_works_where_gradients_are_switched_off(switched_off, table):
     expected = fast().fit(X, y).partial_fit(X, y).predict_proba(X)
     with switched_off():
         assert_array_equal(fast().fit(X, y).partial_fit(X, y).predict_proba(X), expected)
+
+
+@pytest.mark.parametrize("module", [None, Net])
+@pytest.mark.parametrize("precision", ["float32", "float64", "bf16"])
+def test_the_precision_is_the_parameter_where_the_caller_is_within_autocast(module, precision, table):
+    X, y = table
+    estimator = fast(module=module, precision=precision)
+    expected = estimator.fit(X, y).partial_fit(X, y).predict_proba(X)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_array_equal(estimator.predict_proba(X), expected)
+        assert_array_equal(estimator.fit(X, y).partial_fit(X, y).predict_proba(X), expected)
+        assert torch.is_autocast_enabled("cpu")
+
+
+def test_an_augmentation_may_change_the_size_if_the_networks_can_take_it():
+    X, y = images()
+    fast(augment=lambda x: nn.functional.pad(x, (2, 2))).fit(X, y)
+
+
+def test_numbers_of_numpy_do_as_parameters(table):
+    X, y = table
+    plain = {"batch_size": 32, "epochs": 3, "num_gradual": 2, "num_iter_per_epoch": 100, "epoch_decay_start": 1}
+    expected = fast(**plain, lr=0.5**7, class_floor=0.5).fit(X, y).predict_proba(X)
+    for kind in (np.int64, np.int32, np.int8, np.uint8):
+        numbers = {name: kind(value) for name, value in plain.items()}
+        estimator = fast(**numbers, lr=np.float32(0.5**7), class_floor=np.float16(0.5)).fit(X, y)
+        assert_array_equal(estimator.predict_proba(X), expected)
+        assert all(getattr(estimator, name) is value for name, value in numbers.items())
+        estimator.partial_fit(X, y)
+    GridSearchCV(fast(), {"batch_size": np.array([16, 32])}, cv=2, error_score="raise").fit(X, y)
+
+
+def test_the_learning_rate_is_held_as_long_as_is_said_where_the_epochs_are_a_short_integer(table):
+    X, y = table
+    rates = [each["lr"] for each in fast(epochs=np.int16(500), num_gradual=1).fit(X[:60], y[:60]).history_]
+    assert rates[:161] == [1e-3] * 161
+    assert rates[161] < 1e-3
 
 
 def test_networks_that_work_in_place_do_not_disturb_the_other(table):

@@ -1,5 +1,6 @@
 """The two networks are made as the user asked, and two that cannot teach each other are refused before training."""
 
+import copy
 import functools
 import warnings
 
@@ -271,8 +272,10 @@ def test_a_peer_may_be_an_instance_where_the_first_is_made():
 
 def test_the_same_instance_twice_is_refused():
     module = nn.Linear(4, 3)
+    with pytest.raises(ValueError, match="share parameters, so they can never disagree"):
+        make(module, module)
     with pytest.raises(ValueError, match="start with equal weights, so they can never disagree"):
-        check(*make(module, module))
+        check(*make(module, copy.deepcopy(module)))
 
 
 def test_a_module_that_seeds_itself_is_refused():
@@ -296,6 +299,20 @@ def test_shared_parameters_are_refused_be_it_one_of_many():
     one = nn.Linear(4, 3)
     with pytest.raises(ValueError, match="share parameters"):
         check(*make(lambda: one))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_instances_that_share_a_layer_are_refused_though_the_copies_would_not(tied):
+    shared = nn.Linear(4, 4)
+    layers = [copy.deepcopy(shared) if tied else shared for _ in range(2)]
+    if tied:  # other parameters on the same numbers
+        layers[1].weight.data = layers[0].weight.data
+    with pytest.raises(ValueError, match="share parameters, so they can never disagree"):
+        make(*(nn.Sequential(layer, nn.Linear(4, 3)) for layer in layers))
+
+
+def test_lazy_instances_share_nothing():
+    check(*make(nn.LazyLinear(3), nn.LazyLinear(3)))
 
 
 def test_networks_that_differ_in_one_number_or_in_shape_are_accepted():

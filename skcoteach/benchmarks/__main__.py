@@ -3,6 +3,7 @@
 import argparse
 
 from skcoteach.benchmarks import accuracy, confident_learning, demo, digits, noise, speed, table
+from skcoteach.benchmarks.options import OptionError
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -11,12 +12,17 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True, metavar="EXPERIMENT")
     for experiment in (accuracy, confident_learning, demo, digits, noise, speed, table):
         name = experiment.__name__.rpartition(".")[2]
-        summary = (experiment.__doc__ or "").partition("\n")[0]
+        summary = (experiment.__doc__ or "").partition("\n")[0].replace("%", "%%")
         command = commands.add_parser(name, help=summary, description=experiment.__doc__)
         experiment.add_arguments(command)
-        command.set_defaults(run=experiment.run)
+        command.set_defaults(run=experiment.run, command=command)
     options = parser.parse_args(arguments)
-    options.run(options)
+    command, run = options.command, options.run
+    del options.command, options.run  # what is left goes to other processes, too
+    try:
+        run(options)
+    except OptionError as error:
+        command.error(str(error))
 
 
 if __name__ == "__main__":

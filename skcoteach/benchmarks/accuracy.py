@@ -28,6 +28,7 @@ from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks import data, recipes
 from skcoteach.benchmarks.common import TestAccuracy, noisy_labels, show, table, transition_matrix, write_json
 from skcoteach.benchmarks.documented import SharePure, train_epochs
+from skcoteach.benchmarks.options import PRECISIONS, OptionError, count, jobs, new_file, rate
 from skcoteach.peers import make_networks
 
 #: Added to the seed of the networks. Seeds below 100 are for the tables; tuning takes others.
@@ -52,12 +53,12 @@ class Problem:
         self.X, self.X_test, true, self.y_test = data.IMAGES[options.dataset](seed, folder)
         if options.noise not in ("pair", "symmetric"):
             if options.dataset == "digits" and Path(options.noise.partition(":")[0]).is_file():
-                raise ValueError("digits are split anew for every seed: give pair or symmetric noise, not a file.")
+                raise OptionError("digits are split anew for every seed: give pair or symmetric noise, not a file.")
             self.given = labels_of(options.noise, true)
         drawn: Any = slice(None)
         if options.limit is not None:
             if options.limit > len(true):
-                raise ValueError(f"--limit {options.limit}: there are only {len(true)} images to train on.")
+                raise OptionError(f"--limit {options.limit}: there are only {len(true)} images to train on.")
             drawn = np.random.default_rng(seed).permutation(len(true))[: options.limit]
         self.X, true = self.X[drawn], true[drawn]
         if options.noise in ("pair", "symmetric"):
@@ -122,23 +123,23 @@ def labels_of(file: str, true: np.ndarray) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    OptionError
         If there is no such file, if these are not as many class numbers as there are examples, or if no name is given
         where one is needed.
     """
     path, _, name = file.partition(":")
     if not Path(path).is_file():
-        raise ValueError(f"--noise must be pair, symmetric or a file of labels; there is no file {path!r}.")
+        raise OptionError(f"--noise must be pair, symmetric or a file of labels; there is no file {path!r}.")
     with open(path, "rb") as opened:
         stored = np.load(opened)
         if isinstance(stored, np.lib.npyio.NpzFile):
             if name not in stored:
-                raise ValueError(f"--noise {path}:NAME needs the name of an array in it, one of {list(stored)}.")
+                raise OptionError(f"--noise {path}:NAME needs the name of an array in it, one of {list(stored)}.")
             stored = stored[name]
     if stored.shape != true.shape:
-        raise ValueError(f"--noise {file} holds labels of shape {stored.shape}; there are {len(true)} examples.")
+        raise OptionError(f"--noise {file} holds labels of shape {stored.shape}; there are {len(true)} examples.")
     if stored.dtype.kind not in "iu" or not np.isin(stored, true).all():
-        raise ValueError(f"--noise {file} must hold class numbers, integers of those that the true labels have.")
+        raise OptionError(f"--noise {file} must hold class numbers, integers of those that the true labels have.")
     return stored.astype(true.dtype)
 
 
@@ -237,20 +238,22 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--noise", default="pair", help="pair, symmetric, or a file of labels: F.npy, or F.npz:NAME for an array of it"
     )
-    parser.add_argument("--rate", type=float, default=0.45, help="noise rate of pair and symmetric (0.45)")
+    parser.add_argument("--rate", type=rate, default=0.45, help="noise rate of pair and symmetric (0.45)")
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(PEERS), help="all but without-PART")
     parser.add_argument("--recipe", choices=("paper", "fast"), default="fast", help="(fast)")
-    parser.add_argument("--epochs", type=int, help="of every training (as the recipe says)")
-    parser.add_argument("--limit", type=int, help="train on so many random images only (all)")
-    parser.add_argument("--seeds", type=int, default=3, help="number of noise draws and networks (3)")
+    parser.add_argument("--epochs", type=count, help="of every training (as the recipe says)")
+    parser.add_argument("--limit", type=count, help="train on so many random images only (all)")
+    parser.add_argument("--seeds", type=count, default=3, help="number of noise draws and networks (3)")
     parser.add_argument("--first-seed", type=int, default=0, help="(0) 100 and more for tuning")
     parser.add_argument(
         "--data", default="openml", help="a folder with mnist.npz or cifar10_jpeg.npz; openml to fetch them (openml)"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
-    parser.add_argument("--precision", default="float32", help="of CoTeachingClassifier: float32, tf32 or bf16")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each if they are several (1)")
-    parser.add_argument("--json", metavar="FILE", help="store the figures there, too, after every training")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of CoTeachingClassifier (float32)")
+    parser.add_argument("--jobs", type=jobs, default=1, help="processes, of one thread each if they are several (1)")
+    parser.add_argument(
+        "--json", type=new_file, metavar="FILE", help="store the figures there, too, after every training"
+    )
 
 
 def measure(method: str, seed: int, options: argparse.Namespace, advance: Callable[[], object]) -> Measured:
@@ -263,22 +266,6 @@ def measure(method: str, seed: int, options: argparse.Namespace, advance: Callab
     seconds = round(time.perf_counter() - start, 1)
     told = {"method": method, "seed": seed, "n_train": len(problem.X), "noise_rate": round(problem.noise_rate, 5)}
     return told | {"seconds": seconds} | figures
-
-
-def check(options: argparse.Namespace) -> None:
-    """Refuse, before anything is trained, what cannot be.
-
-    Raises
-    ------
-    ValueError
-        If the rate, the limit or the file for the figures cannot be.
-    """
-    if not 0 <= options.rate < 1:
-        raise ValueError(f"--rate must be at least 0 and less than 1, got {options.rate:g}.")
-    if options.limit is not None and options.limit < 1:
-        raise ValueError(f"--limit must be at least 1, got {options.limit}.")
-    if options.json and not Path(options.json).absolute().parent.is_dir():
-        raise ValueError(f"--json {options.json}: there is no such folder.")
 
 
 def source_of(options: argparse.Namespace) -> dict[str, str]:
@@ -295,16 +282,16 @@ def source_of(options: argparse.Namespace) -> dict[str, str]:
 
 def run(options) -> None:
     """Print a row for each method; store all accuracies of all epochs if asked to."""
-    check(options)
-    if options.seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {options.seeds}.")
     options.method = list(dict.fromkeys(options.method))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     tasks = [(method, seed) for seed in seeds for method in options.method]
     for method in options.method:
         if method not in PEERS:
             recipe = recipe_of(options, 0).set_params(forget_rate=options.rate)
-            recipes.without(recipe, method.removeprefix("without-"))
+            try:
+                recipes.without(recipe, method.removeprefix("without-"))
+            except ValueError as error:
+                raise OptionError(f"--method {method}: {error}") from error
     runs: list[Measured] = []
     epochs = options.epochs or recipe_of(options, 0).epochs
     with tqdm(total=len(tasks) * epochs, unit="epoch", disable=None) as bar:

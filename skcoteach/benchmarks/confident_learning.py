@@ -18,8 +18,9 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from skcoteach.benchmarks import data
-from skcoteach.benchmarks.accuracy import Problem, check, final_accuracy, recipe_of, source_of
+from skcoteach.benchmarks.accuracy import Problem, final_accuracy, recipe_of, source_of
 from skcoteach.benchmarks.common import TestAccuracy, show, write_json
+from skcoteach.benchmarks.options import PRECISIONS, count, folds, new_file, rate
 
 #: Of the documented example; the experiment of the co-teaching paper has 200.
 DOCUMENTED_EPOCHS = 250
@@ -29,22 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--dataset", choices=data.IMAGES, default="cifar10", help="(cifar10)")
     parser.add_argument("--noise", required=True, help="pair, symmetric, or a file of labels: F.npy, or F.npz:NAME")
-    parser.add_argument("--rate", type=float, default=0.2, help="noise rate of pair and symmetric (0.2)")
+    parser.add_argument("--rate", type=rate, default=0.2, help="noise rate of pair and symmetric (0.2)")
     parser.add_argument("--recipe", choices=("paper", "fast"), default="fast", help="of all networks (fast)")
-    parser.add_argument("--epochs", type=int, help="of the co-teaching (fast: as the recipe says, paper: 250)")
-    parser.add_argument("--cv-epochs", type=int, help="of every training of the cross-validation (the same)")
-    parser.add_argument("--folds", type=int, default=4, help="of the cross-validation (4)")
+    parser.add_argument("--epochs", type=count, help="of the co-teaching (fast: as the recipe says, paper: 250)")
+    parser.add_argument("--cv-epochs", type=count, help="of every training of the cross-validation (the same)")
+    parser.add_argument("--folds", type=folds, default=4, help="of the cross-validation (4)")
     parser.add_argument("--seed", type=int, default=0, help="of networks, folds and noise (0)")
-    parser.add_argument("--limit", type=int, help="train on so many random images only (all)")
+    parser.add_argument("--limit", type=count, help="train on so many random images only (all)")
     parser.add_argument("--data", default="openml", help="a folder with the images; openml to fetch them (openml)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
-    parser.add_argument("--precision", default="float32", help="float32, tf32 or bf16")
-    parser.add_argument("--json", metavar="FILE", help="store the figures there, too")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="(float32)")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="store the figures there, too")
 
 
 def run(options: argparse.Namespace) -> None:
     """Prune, train on the rest, print the accuracy on true test labels."""
-    check(options)
     start = time.perf_counter()
     if options.recipe == "paper" and options.epochs is None:
         options.epochs = DOCUMENTED_EPOCHS

@@ -1,14 +1,29 @@
 """The data of the experiments: what ships with scikit-learn, and what is fetched or lies in a folder."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import fetch_openml, load_digits
 from sklearn.model_selection import train_test_split
 
+from skcoteach.benchmarks.options import OptionError
+
 #: X_train, X_test, y_train, y_test
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+@contextmanager
+def _stored(folder: str, file: str, names: tuple[str, ...]) -> Iterator[np.lib.npyio.NpzFile]:
+    path = Path(folder) / file
+    if not path.is_file():
+        raise OptionError(f"--data {folder}: there is no {file}.")
+    with np.load(path) as stored:
+        if not set(names) <= set(stored):
+            raise OptionError(f"{path} must hold {', '.join(names)}; it holds {', '.join(stored)}.")
+        yield stored
 
 
 def digits(seed: int, folder: str | None = None) -> Split:
@@ -23,8 +38,9 @@ def digits(seed: int, folder: str | None = None) -> Split:
 def mnist(folder: str | None = None) -> Split:
     """MNIST, (60000, 28, 28) and (10000, 28, 28) uint8, from ``mnist.npz`` in the folder or from OpenML."""
     if folder is not None:
-        with np.load(Path(folder) / "mnist.npz") as stored:
-            X_train, X_test, *y = (stored[name] for name in ("X_train", "X_test", "y_train", "y_test"))
+        names = ("X_train", "X_test", "y_train", "y_test")
+        with _stored(folder, "mnist.npz", names) as stored:
+            X_train, X_test, *y = (stored[name] for name in names)
         return X_train, X_test, y[0].astype(np.int64), y[1].astype(np.int64)
     X, labels = fetch_openml("mnist_784", version=1, return_X_y=True, as_frame=False)
     X, labels = X.astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.int64)
@@ -62,7 +78,8 @@ def cifar10_images(seed: int, folder: str | None = None) -> Split:
         X, labels = fetch_openml("CIFAR_10", version=1, return_X_y=True, as_frame=False)
         X, labels = X.astype(np.float32).reshape(-1, 3, 32, 32) / 255, labels.astype(np.int64)
         return X[:50000], X[50000:], labels[:50000], labels[50000:]
-    with np.load(Path(folder) / "cifar10_jpeg.npz") as stored:
+    names = ("jpeg_train", "size_train", "y_train", "jpeg_test", "size_test", "y_test")
+    with _stored(folder, "cifar10_jpeg.npz", names) as stored:
         X_train, X_test = (_decoded(stored[f"jpeg_{part}"], stored[f"size_{part}"]) for part in ("train", "test"))
         return X_train, X_test, stored["y_train"].astype(np.int64), stored["y_test"].astype(np.int64)
 

@@ -13,12 +13,15 @@ from sklearn.base import clone
 from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks.common import TestAccuracy, show, table
 from skcoteach.benchmarks.digits import split_with_noise
+from skcoteach.benchmarks.options import count, new_file
 
 
 def add_arguments(parser) -> None:
     """Options of the command."""
-    parser.add_argument("--picture", metavar="FILE", default="co-teaching-demo.png", help="where the curves go")
-    parser.add_argument("--epochs", type=int, default=100, help="epochs of either training (100)")
+    parser.add_argument(
+        "--picture", type=new_file, metavar="FILE", default="co-teaching-demo.png", help="where the curves go"
+    )
+    parser.add_argument("--epochs", type=count, default=100, help="epochs of either training (100)")
 
 
 def run(options) -> None:

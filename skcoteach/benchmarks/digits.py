@@ -13,6 +13,7 @@ from joblib import Parallel, delayed
 from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks import data
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, show, table, transition_matrix, write_json
+from skcoteach.benchmarks.options import count, jobs, new_file
 
 CELLS = (("pair", 0.2), ("pair", 0.3), ("pair", 0.45), ("symmetric", 0.5), ("symmetric", 0.7))
 METHODS = ("plain", "class_floor=0", "default")
@@ -22,12 +23,12 @@ FIRST_NOISE_SEED = 7000
 
 def add_arguments(parser) -> None:
     """Options of the command."""
-    parser.add_argument("--splits", type=int, default=10, help="number of splits (10)")
-    parser.add_argument("--epochs", type=int, default=100, help="epochs of every fit (100)")
-    parser.add_argument("--batch-size", type=int, default=128, help="examples of a mini-batch (128)")
-    parser.add_argument("--levels", type=int, default=1, help="of a second factor: 10 levels make 100 classes (1)")
-    parser.add_argument("--jobs", type=int, default=-1, help="processes, of one thread each (all cores)")
-    parser.add_argument("--json", metavar="FILE", help="store the figures there, too")
+    parser.add_argument("--splits", type=count, default=10, help="number of splits (10)")
+    parser.add_argument("--epochs", type=count, default=100, help="epochs of every fit (100)")
+    parser.add_argument("--batch-size", type=count, default=128, help="examples of a mini-batch (128)")
+    parser.add_argument("--levels", type=count, default=1, help="of a second factor: 10 levels make 100 classes (1)")
+    parser.add_argument("--jobs", type=jobs, default=-1, help="processes, of one thread each (all cores)")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="store the figures there, too")
 
 
 def split_with_noise(split: int, kind: str, rate: float, levels: int = 1) -> tuple[np.ndarray, ...]:

@@ -21,6 +21,7 @@ from sklearn.metrics import average_precision_score, f1_score
 from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, show, table, transition_matrix, write_json
 from skcoteach.benchmarks.data import DATASETS
+from skcoteach.benchmarks.options import count, jobs, new_file
 
 #: Kind and rate of the noise, by the name on the command line and in the tables.
 CELLS = {
@@ -42,13 +43,13 @@ def add_arguments(parser) -> None:
     """Options of the command."""
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="all")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS), help="kinds of noise (all)")
-    parser.add_argument("--seeds", type=int, default=8, help="number of splits, noise draws and networks (8)")
+    parser.add_argument("--seeds", type=count, default=8, help="number of splits, noise draws and networks (8)")
     parser.add_argument("--cv-seeds", type=int, default=3, help="on how many of them CleanLearning runs, too (3)")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help=f"({FIRST_SEED}) 100 and more for tuning")
-    parser.add_argument("--epochs", type=int, default=100, help="epochs of every fit (100)")
-    parser.add_argument("--jobs", type=int, default=-1, help="processes, of one thread each (all cores)")
+    parser.add_argument("--epochs", type=count, default=100, help="epochs of every fit (100)")
+    parser.add_argument("--jobs", type=jobs, default=-1, help="processes, of one thread each (all cores)")
     parser.add_argument("--data", metavar="FOLDER", help="where mnist.npz lies; else it is fetched from OpenML")
-    parser.add_argument("--json", metavar="FILE", help="store the figures there, too")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="store the figures there, too")
 
 
 def measure(dataset: str, cell: str, seed: int, epochs: int, with_cv: bool, folder: str | None) -> dict:

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks.common import show, table, write_json
 from skcoteach.benchmarks.documented import train_epochs
+from skcoteach.benchmarks.options import PRECISIONS, OptionError, count, new_file
 from skcoteach.networks import MLP, CifarCNN, SmallCNN, Standardize
 
 FORGET_RATE = 0.2
@@ -173,19 +174,18 @@ def bare(workload: Workload, device: str, precision: str = "float32") -> None:
 def add_arguments(parser) -> None:
     """Options of the command."""
     parser.add_argument("--workloads", nargs="+", metavar="PART", help='names, or parts of them, "digits" say (all)')
-    parser.add_argument("--rounds", type=int, default=11, help="how often every method is timed (11)")
-    parser.add_argument("--threads", type=int, default=2, help="of torch (2)")
+    parser.add_argument("--rounds", type=count, default=11, help="how often every method is timed (11)")
+    parser.add_argument("--threads", type=count, default=2, help="of torch (2)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
-    parser.add_argument("--precision", default="float32", help="of fit and the bare loop: float32, tf32 or bf16")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="of fit and the bare loop (float32)")
     parser.add_argument(
         "--skip-parts", action="store_true", help="only the workloads: no prediction, memory, small fit"
     )
-    parser.add_argument("--json", metavar="FILE", help="store the figures there, too")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="store the figures there, too")
 
 
 def run(options) -> None:
     """Print the tables; store all single times if asked to."""
-    torch.set_num_threads(options.threads)
     figures: dict[str, dict] = {}
     chosen = {
         name: make
@@ -193,6 +193,10 @@ def run(options) -> None:
         if (options.device != "cpu" or not for_gpu)
         and (not options.workloads or any(part in name for part in options.workloads))
     }
+    if not chosen:
+        known = "; ".join(name + for_gpu * " (not on a CPU)" for name, (_, for_gpu) in WORKLOADS.items())
+        raise OptionError(f"--workloads {' '.join(options.workloads)}: there are only {known}.")
+    torch.set_num_threads(options.threads)
     rows = []
     for name, make in chosen.items():
         figures[name] = times = _rounds(_methods(make(), options), options.rounds, options.device)
