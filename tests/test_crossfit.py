@@ -306,7 +306,7 @@ def learning(data, epochs=5, seed=0, **parameters):
         made.append(networks)
         return CoTeaching(
             networks,
-            [torch.optim.Adam([*networks[0].parameters(), *networks[1].parameters()])],
+            [torch.optim.Adam([*networks[0].parameters(), *networks[1].parameters()], fused=True)],
             engine=Autograd(networks, data.n_classes),
             batch_size=32,
             num_iter_per_epoch=None,
