@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import warnings
 
 import pytest
 import torch
@@ -362,8 +363,8 @@ def test_images_for_a_users_network_stay_as_they_are():
     engine.logits(images)
 
 
-@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")
 def test_compiled_networks_give_logits_and_gradients_of_the_networks(monkeypatch):
+    warnings.filterwarnings("ignore", "Guards may run slower on Python 3.13.0")
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     networks, inputs, gradient = make_networks(), make_inputs(), make_gradient()
     expected_logits, expected_gradients = plain_logits_and_gradients(networks, inputs, gradient)
