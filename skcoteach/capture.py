@@ -5,7 +5,6 @@ recorded is decided in ``training``, and where this can be done at all in ``run`
 """
 
 import gc
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -32,19 +31,15 @@ class _Recording(NamedTuple):
     outputs: Tensors
 
 
-#: Of two threads one records at a time.
-_RECORDING = threading.Lock()
-
-
 def record_on_cuda(function: Callable[..., Tensors], inputs: Tensors) -> tuple[Callable[[], None], Tensors]:
     """Record a CUDA graph: a :data:`Recorder`.
 
-    Other threads may go on using the device meanwhile. Nothing is collected as garbage: an older graph that died now
-    would end the recording.
+    Other threads may go on using the device meanwhile, but not record: epochs take turns. Nothing is collected as
+    garbage: an older graph that died now would end the recording.
     """
     device = inputs[0].device
     graph = torch.cuda.CUDAGraph()
-    with _RECORDING, torch.cuda.device(device):
+    with torch.cuda.device(device):
         collects = gc.isenabled()
         gc.disable()
         try:
