@@ -3,7 +3,9 @@
 An engine gives the logits of a batch and takes their gradient; which gradient that is, is decided in ``training``.
 """
 
+import os
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol
@@ -11,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from skcoteach import networks
 from skcoteach.networks import CifarCNN, SmallCNN, Standardize
 from skcoteach.tracing import layers_of
 
@@ -109,6 +112,7 @@ class Autograd:
         self.n_classes = n_classes
         self.precision = precision
         self.parameters = [[p for p in network.parameters() if p.requires_grad] for network in networks]
+        self._network = networks[0]
         self._layout = torch.contiguous_format
         if all(type(network) in CHANNELS_LAST for network in networks):
             self._layout = torch.channels_last
@@ -129,7 +133,7 @@ class Autograd:
             If a network returns something else than logits that depend on its parameters.
         """
         first = inputs.clone()  # its layers may work in place
-        with autocast(inputs.device, self.precision), _in_the_users_words():
+        with autocast(inputs.device, self.precision), in_the_users_words(self._network, inputs):
             self._outputs = [self._calls[0](first), self._calls[1](inputs)]
         for outputs, parameter in zip(self._outputs, MODULES, strict=True):
             check_logits(outputs, parameter, len(inputs), self.n_classes)
@@ -148,15 +152,34 @@ class Autograd:
 
 
 @contextmanager
-def _in_the_users_words() -> Iterator[None]:
-    """Where torch cannot compile a network, name the parameter that asked for it."""
+def in_the_users_words(network: nn.Module, inputs: Tensor) -> Iterator[None]:
+    """Where torch cannot compile or compute a network, say what it was given; the user's own errors pass as they are.
+
+    Raises
+    ------
+    ValueError
+        If torch complains.
+    """
     try:
         yield
     except Exception as error:
-        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"compile=True cannot be done here: {reason}. Use compile=False.") from error
+        of_the_device = isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
+        if of_the_device or not isinstance(error, (RuntimeError, IndexError)) or not raised_by_torch(error):
             raise
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"compile=True cannot be done here: {reason}. Use compile=False.") from error
+        raise ValueError(
+            f"{type(network).__name__} cannot take a batch of X with shape {tuple(inputs.shape)} and dtype "
+            f"{inputs.dtype}: {error}"
+        ) from error
+
+
+def raised_by_torch(error: Exception) -> bool:
+    """Whether an error comes from a file of torch or from our own layers, rather than from the user's code."""
+    raised_in = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
+    torchs = os.path.dirname(os.path.realpath(torch.__file__)) + os.sep
+    return raised_in.startswith(torchs) or raised_in == os.path.realpath(networks.__file__)
 
 
 def check_logits(outputs: Tensor, parameter: str, n_rows: int, n_classes: int) -> None:

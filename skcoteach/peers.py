@@ -6,8 +6,6 @@ train) is refused here, before the training starts. The networks themselves are 
 
 import copy
 import inspect
-import os
-import traceback
 import warnings
 from collections.abc import Callable
 
@@ -17,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from skcoteach import networks
 from skcoteach._sklearn import InvalidParameterError
-from skcoteach.engines import MODULES, check_logits
+from skcoteach.engines import MODULES, check_logits, in_the_users_words
 from skcoteach.training import TrainingData
 
 
@@ -97,7 +95,13 @@ def _make(
                 f"{_listed(given, prefixes)} cannot be passed on: {parameter} is an instance of "
                 f"{type(module).__name__}, which is made already."
             )
-        return copy.deepcopy(module)
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InvalidParameterError(
+                f"{parameter} is a scripted module, and of these torch makes copies that cannot be trained. Give the "
+                "module as it was before torch.jit, and compile=True if it is to be compiled."
+            )
+        graphs = {id(each): each.detach().clone() for _, _, each in computed_tensors(module)}
+        return copy.deepcopy(module, graphs)
 
     name = getattr(module, "__name__", repr(module))
     check_takes(module, given, prefixes, name)
@@ -113,6 +117,15 @@ def _make(
     if not isinstance(network, nn.Module):
         raise TypeError(f"{parameter}={name} made a {type(network).__name__}; a torch.nn.Module is expected.")
     return network
+
+
+def computed_tensors(network: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """Attributes that hang on the graph of the last forward (weights of ``torch.nn.utils.spectral_norm``, say).
+
+    They cannot be copied, and the next forward computes them anew.
+    """
+    attributes = ((layer, name, value) for layer in network.modules() for name, value in vars(layer).items())
+    return [each for each in attributes if isinstance(each[2], Tensor) and not each[2].is_leaf]
 
 
 def _signature(made_by: Callable) -> inspect.Signature | None:
@@ -175,8 +188,9 @@ def check_networks(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> Non
     """
     rows = data.used[:2]
     for parameter, network in zip(MODULES, pair, strict=True):
-        with torch.no_grad():
-            outputs = _call(network.eval(), data.rows[rows])
+        inputs = data.rows[rows]
+        with torch.no_grad(), in_the_users_words(network, inputs):
+            outputs = network.eval()(inputs)
         check_logits(outputs, parameter, len(rows), data.n_classes)
         _warn_of_probabilities(outputs, parameter)
         if not any(p.requires_grad for p in network.parameters()):
@@ -198,24 +212,6 @@ def _check_separate(first: nn.Module, second: nn.Module) -> None:
             "The two networks share parameters, so they can never disagree. module and module2 must make separate "
             "networks."
         )
-
-
-def _call(network: nn.Module, inputs: Tensor) -> Tensor:
-    seen_as = f"a batch of X with shape {tuple(inputs.shape)} and dtype {inputs.dtype}"
-    try:
-        return network(inputs)
-    except (RuntimeError, IndexError) as error:
-        # The user's own errors pass as they are; where torch complains about the data, we say it in the user's words.
-        if isinstance(error, torch.OutOfMemoryError) or not raised_by_torch(error):
-            raise
-        raise ValueError(f"{type(network).__name__} cannot take {seen_as}: {error}") from error
-
-
-def raised_by_torch(error: Exception) -> bool:
-    """Whether an error comes from a file of torch or from our own layers, rather than from the user's code."""
-    raised_in = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
-    torchs = os.path.dirname(os.path.realpath(torch.__file__)) + os.sep
-    return raised_in.startswith(torchs) or raised_in == os.path.realpath(networks.__file__)
 
 
 def _warn_of_probabilities(outputs: Tensor, parameter: str) -> None:

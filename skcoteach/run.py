@@ -24,18 +24,20 @@ from skcoteach.averaging import Name, WeightAverage, exchange
 from skcoteach.capture import Recorder, record_on_cuda
 from skcoteach.chains import Chains, are_chains
 from skcoteach.crossfit import cross_fit
-from skcoteach.engines import Autograd, Engine
+from skcoteach.engines import Autograd, Engine, raised_by_torch
 from skcoteach.examples import Examples, Labels, Unseen
 from skcoteach.networks import logit_layers
 from skcoteach.noise import MAXIMUM_TEMPERATURE, matrix_of, rate_of, temperature_of
 from skcoteach.optimizers import OneTensorAdam, can_be_recorded, is_elementwise, keep_rate_on_device
-from skcoteach.peers import check_networks, check_takes, make_networks, raised_by_torch, reads_indices
+from skcoteach.peers import check_networks, check_takes, computed_tensors, make_networks, reads_indices
 from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
 from skcoteach.training import CoTeaching, TrainingData, mean_probabilities, predict, random_state, standardize
 from skcoteach.validation import check_form, check_weights, check_X, check_y, encode, to_host, to_namespace_of
 
 #: With less sample weight in all or in a class, there are too few data to split.
 MINIMUM_WEIGHT, MINIMUM_CLASS_WEIGHT = 500.0, 50.0
+#: Of X, to see what precision it needs.
+NUMBERS_LOOKED_AT = 2**18
 #: Where the noise rate cannot be estimated.
 FALLBACK_FORGET_RATE = 0.2
 
@@ -102,6 +104,7 @@ class Run:
             networks = run._make_networks(device, dtype)
             run._place(device, dtype, indices=reads_indices(networks[0]))
             check_networks(networks, run.data)
+        run._warn_of_lost_digits()
         run.rows.settle()
         standardize(networks, run.data)
         training = run._co_teaching(networks, run.seed)
@@ -111,6 +114,19 @@ class Run:
             run._estimate_noise(device, dtype, networks)
         run._begin(training)
         return run
+
+    def _warn_of_lost_digits(self) -> None:
+        used = self.data.used
+        some = max(min(NUMBERS_LOOKED_AT // max(self.rows.item_shape[0], 1), len(used)), 1)
+        columns = self.rows.loses_digits(used[:: -(-len(used) // some)])
+        if columns:
+            listed = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
+            warnings.warn(
+                f"Column(s) {listed} of X: float32 does not hold the differences between the values (they are far from "
+                "zero) or the values themselves (too large or too small). Scale X, with "
+                'sklearn.preprocessing.StandardScaler say, or use precision="float64".',
+                stacklevel=6,  # the caller of fit
+            )
 
     def _make_networks(self, device: torch.device, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
         networks = make_networks(
@@ -235,7 +251,7 @@ class Run:
             networks,
             optimizers,
             engine=engine,
-            batch_size=parameters.batch_size,
+            batch_size=min(parameters.batch_size, len(self.rows)),
             num_iter_per_epoch=parameters.num_iter_per_epoch,
             class_floor=parameters.class_floor,
             augment=parameters.augment,
@@ -309,6 +325,9 @@ class Run:
         With ``copy_networks`` they hold copies that later epochs do not change.
         """
         networks, states = self.training.networks, [each.state_dict() for each in self.training.optimizers]
+        for network in networks:
+            for layer, name, value in computed_tensors(network):
+                vars(layer)[name] = value.detach()
         if copy_networks:
             networks, states = copy.deepcopy((networks, states))
         for network in networks:
@@ -410,6 +429,11 @@ def _schedules(estimator, forget_rate: float) -> tuple[np.ndarray, list[float], 
     num_gradual = min(10, epochs) if estimator.num_gradual is None else estimator.num_gradual
     decay_start = epochs * 80 // 250 if estimator.epoch_decay_start is None else estimator.epoch_decay_start
     forget_rates = forget_rate_schedule(epochs, forget_rate, num_gradual, estimator.exponent)
+    if forget_rates.max() >= 1:
+        raise InvalidParameterError(
+            f"exponent={estimator.exponent} makes the warm-up end at a forget rate of {forget_rate:g} ** exponent = 1, "
+            "where nothing is left to learn from. Give a larger exponent."
+        )
     return forget_rates, learning_rate_schedule(epochs, estimator.lr, decay_start), max(num_gradual - 1, 0)
 
 
@@ -491,6 +515,8 @@ def _make_optimizers(estimator, engine: Engine) -> list[Optimizer]:
 def _make_optimizer(estimator, parameters: list, *, one_tensor: bool = False) -> Optimizer:
     given = _prefixed(estimator, "optimizer__")
     name = getattr(estimator.optimizer, "__name__", repr(estimator.optimizer))
+    if "params" in given:
+        raise InvalidParameterError("optimizer__params is not used: the optimizer gets the parameters of the networks.")
     if "lr" in given:
         raise InvalidParameterError(
             f"optimizer__lr={given['lr']!r} is not used: the learning rate is the parameter lr, which the schedule "

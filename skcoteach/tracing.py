@@ -149,11 +149,12 @@ def _calls_layers_only(forward: FunctionType, network: nn.Module) -> bool:
     code = forward.__code__
     if code.co_argcount != 2 or code.co_freevars or any(isinstance(each, CodeType) for each in code.co_consts):
         return False
-    if any(step.opname in _CHANGES for step in dis.get_instructions(code)):
+    steps = list(dis.get_instructions(code))
+    if any(step.opname in _CHANGES for step in steps):
         return False
-    named = set(code.co_names)
-    for name in named & forward.__globals__.keys():
+    for name in {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}:
         meant = _NAMESPACES.get(name), getattr(functional, name, None), getattr(torch, name, None)
-        if not any(forward.__globals__[name] is each for each in meant):
+        found = forward.__globals__.get(name)
+        if found is None or not any(found is each for each in meant):
             return False
-    return named <= {*_NAMESPACES, *network._modules, *FUNCTIONS, "flatten"}
+    return set(code.co_names) <= {*_NAMESPACES, *network._modules, *FUNCTIONS, "flatten"}

@@ -25,7 +25,9 @@ from skcoteach.engines import (
     Engine,
     autocast,
     float32_products,
+    in_the_users_words,
     leaves_inputs_alone,
+    raised_by_torch,
     without_autocast,
 )
 from skcoteach.networks import Standardize
@@ -354,8 +356,14 @@ class CoTeaching:
         # the gradient of the mean of the losses over what the peer keeps
         gradient = log_probabilities.exp().sub_(given).mul_((kept / kept.sum(1, keepdim=True)).flip(0).unsqueeze(1))
         self.engine.backward(gradient)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        try:
+            for optimizer in self.optimizers:
+                optimizer.step()
+        except (RuntimeError, AssertionError) as error:
+            if not raised_by_torch(error) or isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError)):
+                raise
+            name = type(self.optimizers[0]).__name__
+            raise ValueError(f"optimizer={name} cannot train these networks with its options: {error}") from error
         if self.average is not None:
             self.average.update()
         return log_probabilities, losses, kept
@@ -445,7 +453,9 @@ def predict(
     with float32_products(rows.device, precision), autocast(rows.device, precision):
         for wanted in _chunks(rows, numbers):
             inputs = rows[wanted]
-            combined.append(combine(torch.stack([each(inputs if share else inputs.clone()) for each in networks])))
+            with in_the_users_words(networks[0], inputs):
+                logits = [each(inputs if share else inputs.clone()) for each in networks]
+            combined.append(combine(torch.stack(logits)))
     return torch.cat(combined)
 
 

@@ -451,7 +451,124 @@ def test_three_axes_need_a_module_and_work_with_one():
     assert estimator.fit(X, y).predict_proba(X).shape == (60, 2)
 
 
+# tables that float32 cannot hold
+
+
+@pytest.mark.parametrize(
+    "make, columns",
+    [
+        (lambda X: X + 1e8, "0, 1, 2, 3, 4, ..."),
+        (lambda X: X * 1e-50, "0, 1, 2, 3, 4, ..."),
+        (lambda X: X + 1e9 * (np.arange(8) == 3), "3"),
+        (lambda X: sparse.csr_array(X * (np.arange(8) == 6) * 1e-48), "6"),
+        (lambda X: torch.from_numpy(X + 1e9 * (np.arange(8) == 2)), "2"),
+    ],
+    ids=["offset", "tiny", "one column", "sparse", "tensor"],
+)
+def test_a_table_whose_differences_float32_does_not_hold_gets_a_warning_that_names_the_columns(make, columns, table):
+    X, y = table
+    X = make(X.astype(np.float64))
+    words = rf"^Column\(s\) {columns} of X: float32 does not hold.*StandardScaler"
+    for call in (lambda: fast(epochs=1).fit(X, y), lambda: fast().partial_fit(X, y, classes=[0, 1, 2])):
+        with pytest.warns(UserWarning, match=words) as told:
+            call()
+        assert len(told) == 1 and told[0].filename == __file__
+    fast(epochs=1, precision="float64").fit(X, y)
+
+
+def test_tables_that_float32_holds_get_no_warning(table):
+    X, y = table
+    X = X.astype(np.float64)
+    for held in (
+        X * 1e7 + 1.7e9,
+        X + 1e4,
+        np.c_[X, np.full(len(X), 1e9 + 0.3)],
+        np.exp(4 * X),
+        X + 1e8 * (y == 1)[:, None],
+    ):
+        fast(epochs=1).fit(held, y)
+    fast(epochs=1).fit((X + 1e8).astype(np.float32), y)  # lost before
+
+
 # modules
+
+
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_networks_whose_weights_are_computed_anew_by_every_forward_go_on(norm, table):
+    X, y = table
+
+    def module():
+        return nn.Sequential(norm(nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 3))
+
+    callback = StopWhen(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        instances = module(), module()
+        instances[0](torch.from_numpy(X.copy()))  # leaves a weight that hangs on a graph
+        estimator = fast(module=module).set_callbacks(callback).fit(X, y)
+        assert_array_equal(copy.deepcopy(estimator).predict_proba(X), estimator.predict_proba(X))
+        estimator = fast(module=module).partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X, y)
+        fitted = fast(module=instances[0], module2=instances[1]).fit(X, y)
+    assert len(callback.seen) == 2 and estimator.n_iter_ == 2 and fitted.n_iter_ == 4
+
+
+def test_scripted_instances_are_refused(table):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises against scripting
+        scripted = [torch.jit.script(Net(8, 3)) for _ in range(2)]
+    with pytest.raises(ValueError, match="module is a scripted module.*compile=True"):
+        fast(module=scripted[0], module2=scripted[1]).fit(*table)
+
+
+def tokens_with_one_unknown():
+    tokens = np.random.default_rng(0).integers(0, 10, (60, 4))
+    tokens[-1, 0] = 99
+    return tokens, np.arange(60) % 3
+
+
+def of_tokens(n_classes):
+    return nn.Sequential(nn.Embedding(10, 5), nn.Flatten(), nn.Linear(20, n_classes))
+
+
+def test_an_index_that_the_embedding_does_not_have_is_told_wherever_it_stands():
+    X, y = tokens_with_one_unknown()
+    with pytest.raises(
+        ValueError, match=r"Sequential cannot take a batch of X with shape \(60, 4\).*int64: index out of"
+    ):
+        fast(module=of_tokens).fit(X, y)
+    estimator = fast(module=of_tokens).fit(X[:-1], y[:-1])
+    with pytest.raises(ValueError, match="Sequential cannot take a batch of X .* index out of range"):
+        estimator.predict(X)
+
+
+@pytest.mark.parametrize(
+    "parameters, words",
+    [
+        ({"optimizer": torch.optim.SparseAdam}, "optimizer=SparseAdam cannot train these networks.*dense gradients"),
+        ({"optimizer__differentiable": True}, "optimizer=Adam cannot train these networks with its options"),
+        ({"optimizer__capturable": True}, "optimizer=Adam cannot train these networks with its options"),
+        ({"optimizer__params": [1]}, "optimizer__params is not used"),
+        ({"exponent": 1e-17}, r"exponent=1e-17 makes the warm-up end at a forget rate of 0.2 \*\* exponent = 1"),
+    ],
+)
+def test_options_that_torch_or_arithmetic_refuse_late_are_told(parameters, words, table):
+    with pytest.raises(ValueError, match=words):
+        fast(**parameters).fit(*table)
+
+
+def test_what_the_users_own_optimizer_raises_passes_unchanged(table):
+    class Refusing(torch.optim.SGD):
+        def step(self, closure=None):
+            raise RuntimeError("my own")
+
+    with pytest.raises(RuntimeError, match="^my own$"):
+        fast(optimizer=Refusing).fit(*table)
+
+
+def test_a_batch_larger_than_any_data_is_all_of_them(table):
+    X, y = table
+    whole, huge = (fast(batch_size=size).fit(X, y).predict_proba(X) for size in (len(X), 2**70))
+    assert_array_equal(whole, huge)
 
 
 def test_default_networks_follow_the_axes_of_x(table):

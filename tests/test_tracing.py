@@ -295,3 +295,23 @@ def test_other_threads_can_use_networks_meanwhile():
     stop.set()
     thread.join()
     assert errors == []
+
+
+def test_globals_named_like_a_layer_are_of_no_interest_unless_they_are_called(monkeypatch):
+    class Attributes(Net):
+        def forward(self, x):
+            return self.last(torch.tanh(self.first(x)))
+
+    class Globals(Net):
+        def forward(self, x):
+            return self.last(first(torch.tanh(self.first(x))))  # noqa: F821
+
+    network = Attributes()
+    for name in ("first", "last", "tanh"):
+        monkeypatch.setitem(globals(), name, "anything")
+    assert [type(layer) for layer in layers_of(network)] == [nn.Linear, nn.Tanh, nn.Linear]
+    for what in ("anything", nn.Linear(5, 5), F.relu):
+        monkeypatch.setitem(globals(), "first", what)
+        assert layers_of(Globals()) is None
+    monkeypatch.delitem(globals(), "first")
+    assert layers_of(Globals()) is None
