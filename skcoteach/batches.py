@@ -113,8 +113,10 @@ class Rows:
         exact = self._gather(rows)
         if exact.itemsize <= self.dtype.itemsize:
             return []
-        errors = (exact - exact.to(self.dtype)).square().mean(0).sqrt()
-        spread = exact.std(0, correction=0)
+        size = exact.abs().amax(0)
+        size[size == 0] = 1  # squares of very large or small numbers are not numbers
+        errors = ((exact - exact.to(self.dtype)) / size).square().mean(0).sqrt()
+        spread = (exact / size).std(0, correction=0)
         return ((spread > 0) & ~(errors <= 0.05 * spread)).nonzero().flatten().tolist()
 
     @property

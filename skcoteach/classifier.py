@@ -437,10 +437,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             - ``is_label_issue`` (bool): whether the label is taken to be wrong: the labels of lowest quality, as many
               as ``forget_rate_`` says, but for those that are predicted. Never of an example of weight 0.
             - ``label_quality`` (float64): as ``label_quality_``.
-            - ``given_label`` and ``predicted_label``: of the dtype of ``classes_`` (strings: as pandas holds them), or int16 where the classes are the
-              integers 0 ... K - 1 (int32 where these are very many), as in cleanlab. The prediction is that of the
-              networks when they last saw the example; where its quality is low, but they have learnt the given label,
-              that of the networks that have not seen it.
+            - ``given_label`` and ``predicted_label``: of the dtype of ``classes_`` (strings: as pandas holds them), or
+              int16 where the classes are the integers 0 ... K - 1 (int32 where these are very many), as in cleanlab. The
+              prediction is that of the networks when they last saw the example; where its quality is low, but they have
+              learnt the given label, that of the networks that have not seen it.
 
         Raises
         ------

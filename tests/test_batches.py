@@ -297,9 +297,9 @@ def test_only_the_items_asked_for_are_taken_from_a_dataset():
 
 def test_columns_that_lose_their_differences_are_those_with_rounding_errors_of_a_twentieth_of_the_deviation():
     values = np.array([[0.0], [1.0]])  # a standard deviation of 0.5; float32 has steps of 2 ** -23 of the power of two
-    X = values * [1, 1, 1, 1, 1e300] + [0, 2**19 + 1 / 64, 2**19 + 1 / 32, 2**30, 0]
+    X = values * [1, 1, 1, 1, 1e300, 1e-300] + [0, 2**19 + 1 / 64, 2**19 + 1 / 32, 2**30, 0, 0]
     all_rows = torch.arange(2)
-    assert Rows(X).loses_digits(all_rows) == [2, 3, 4]
+    assert Rows(X).loses_digits(all_rows) == [2, 3, 4, 5]
     assert Rows(X).place(torch.device("cpu"), torch.float64).loses_digits(all_rows) == []
     assert Rows(X.astype(np.float32)[:, :4]).loses_digits(all_rows) == []
     assert Rows(X[:, :, None]).loses_digits(all_rows) == []
