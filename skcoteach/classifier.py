@@ -438,9 +438,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
               as ``forget_rate_`` says, but for those that are predicted. Never of an example of weight 0.
             - ``label_quality`` (float64): as ``label_quality_``.
             - ``given_label`` and ``predicted_label``: of the dtype of ``classes_`` (strings: as pandas holds them), or
-              int16 where the classes are the integers 0 ... K - 1 (int32 where these are very many), as in cleanlab. The
-              prediction is that of the networks when they last saw the example; where its quality is low, but they have
-              learnt the given label, that of the networks that have not seen it.
+              int16 where the classes are the integers 0 ... K - 1 (int32 where these are very many), as in cleanlab.
+              The prediction is that of the networks when they last saw the example; where its quality is low, but they
+              have learnt the given label, that of the networks that have not seen it.
 
         Raises
         ------

@@ -301,7 +301,7 @@ def test_columns_that_lose_their_differences_are_those_with_rounding_errors_of_a
     all_rows = torch.arange(2)
     assert Rows(X).loses_digits(all_rows) == [2, 3, 4, 5]
     assert Rows(X).place(torch.device("cpu"), torch.float64).loses_digits(all_rows) == []
-    assert Rows(X.astype(np.float32)[:, :4]).loses_digits(all_rows) == []
+    assert Rows(X[:, :4].astype(np.float32)).loses_digits(all_rows) == []
     assert Rows(X[:, :, None]).loses_digits(all_rows) == []
     assert Rows([torch.from_numpy(row) for row in X]).loses_digits(all_rows) == []
 
