@@ -104,7 +104,7 @@ class Graphs:
             inputs = tuple(torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in form)
             try:
                 self._recordings[form] = _Recording(inputs, *self._record(function, inputs))
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:  # what torch refuses in a step is told as a ValueError
                 Graphs.can_record = False
                 reason = str(error.__context__ or error).strip() or repr(error)
                 warnings.warn(

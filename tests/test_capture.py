@@ -232,6 +232,30 @@ def test_after_a_failure_no_other_training_tries(at_once):
     assert not other._record.all
 
 
+def test_a_step_that_torch_refuses_while_it_is_recorded_is_done_one_by_one_and_told_in_torchs_words(at_once):
+    """An optimizer's refusal is a ValueError by the time that it arrives."""
+    training, refused = make_training(Tapes(), make_networks()), []
+
+    def refuse_to_be_recorded(function, inputs):
+        step = training.optimizers[0].step
+        training.optimizers[0].step = lambda: nn.Linear(3, 1)(torch.ones(1, 2))  # torch's error
+        try:
+            return function(*inputs)
+        except ValueError as error:
+            refused.append(error)
+            raise
+        finally:
+            training.optimizers[0].step = step
+
+    training._graphs = Graphs(refuse_to_be_recorded)
+    data = make_data()
+    training.run_epoch(data, 0, 0.01, 0.2)
+    with pytest.warns(RuntimeWarning, match="one by one.*The reason: mat1 and mat2 shapes cannot be multiplied"):
+        training.run_epoch(data, 1, 0.01, 0.2)
+    assert len(refused) == 1 and "cannot train these networks" in str(refused[0])
+    training.run_epoch(data, 2, 0.01, 0.2)
+
+
 def test_a_failure_without_words_is_told_too(at_once):
     def fail(function, inputs):
         raise RuntimeError
