@@ -381,8 +381,6 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 run.undo_unfinished_epoch()
                 self._assign(run.fitted())
             raise
-        finally:
-            run.end()
 
     @_WithGivenForgetRate
     @as_usual()

@@ -8,21 +8,13 @@ import copy
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 
 class OneTensorAdam(torch.optim.Adam):
     """Adam, fused, of a single tensor: the same numbers, without looking for groups of tensors at every step.
 
     Where networks are so small that a step takes less than a millisecond, that search takes 5 % of it.
-
-    Attributes
-    ----------
-    rate : Tensor of shape (), float32, or None
-        The learning rate on the device, where steps are to be recorded: a number would be in the recording for good.
     """
-
-    rate: Tensor | None = None
 
     def step(self, closure=None):
         """Update the parameter once; ``closure`` is as torch has it."""
@@ -41,7 +33,7 @@ class OneTensorAdam(torch.optim.Adam):
                 [state["exp_avg_sq"]],
                 [state["max_exp_avg_sq"]] if group["amsgrad"] else [],
                 [state["step"]],
-                lr=group["lr"] if self.rate is None else self.rate,
+                lr=group["lr"],
                 beta1=beta1,
                 beta2=beta2,
                 weight_decay=group["weight_decay"],
@@ -64,20 +56,6 @@ def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
     """Of all groups."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    if isinstance(optimizer, OneTensorAdam) and optimizer.rate is not None:
-        optimizer.rate.fill_(learning_rate)
-
-
-def keep_rate_on_device(optimizer: Optimizer) -> None:
-    """Have an optimizer that :func:`can_be_recorded` read its learning rate from a tensor."""
-    ((parameter,),) = (group["params"] for group in optimizer.param_groups)
-    optimizer.rate = torch.zeros((), dtype=torch.float32, device=parameter.device)  # type: ignore[attr-defined]
-
-
-def can_be_recorded(optimizer: Optimizer) -> bool:
-    """Whether a step does nothing but launch kernels on tensors that stay where they are, and calls no hook."""
-    hooks = {**_global_optimizer_pre_hooks, **_global_optimizer_post_hooks}
-    return isinstance(optimizer, OneTensorAdam) and not hooks
 
 
 #: Optimizers that treat every number by itself, so that all of a network may lie in one vector.

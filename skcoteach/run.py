@@ -21,14 +21,13 @@ from torch.optim import Optimizer
 
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach.averaging import Name, WeightAverage, exchange
-from skcoteach.capture import Recorder, record_on_cuda
 from skcoteach.chains import Chains, are_chains
 from skcoteach.crossfit import cross_fit
 from skcoteach.engines import Autograd, Engine, raised_by_torch
 from skcoteach.examples import Examples, Labels, Unseen
 from skcoteach.networks import logit_layers
 from skcoteach.noise import MAXIMUM_TEMPERATURE, matrix_of, rate_of, temperature_of
-from skcoteach.optimizers import OneTensorAdam, can_be_recorded, is_elementwise, keep_rate_on_device
+from skcoteach.optimizers import OneTensorAdam, is_elementwise
 from skcoteach.peers import check_networks, check_takes, computed_tensors, make_networks, reads_indices
 from skcoteach.schedules import forget_rate_schedule, learning_rate_schedule
 from skcoteach.training import CoTeaching, TrainingData, mean_probabilities, predict, random_state, standardize
@@ -43,9 +42,6 @@ FALLBACK_FORGET_RATE = 0.2
 
 #: Those optimizers that can update all parameters at one go on any device that they know.
 FUSED = (torch.optim.Adam, torch.optim.AdamW)
-
-#: By type of device, where launching many small kernels takes longer than they do.
-RECORDERS: dict[str, Recorder] = {"cuda": record_on_cuda}
 
 #: Of the networks' weights, by the name of the precision.
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
@@ -246,10 +242,9 @@ class Run:
             engine = Autograd(networks, len(self.classes), precision=precision, compiled=compiled)
         if keepers is None or len(keepers) != len(self.rows):  # of other data; of as many other rows they do no harm
             keepers = np.full(len(self.rows), 2)
-        optimizers = _make_optimizers(parameters, engine)
         return CoTeaching(
             networks,
-            optimizers,
+            _make_optimizers(parameters, engine),
             engine=engine,
             batch_size=min(parameters.batch_size, len(self.rows)),
             num_iter_per_epoch=parameters.num_iter_per_epoch,
@@ -257,24 +252,7 @@ class Run:
             augment=parameters.augment,
             seed=seed,
             keepers=torch.tensor(keepers, dtype=torch.int64, device="cpu"),
-            recorder=self._recorder(engine, optimizers),
         )
-
-    def _recorder(self, engine: Engine, optimizers: list[Optimizer]) -> Recorder | None:
-        """What records steps, where they are short and nothing of the user's runs within them."""
-        estimator = self.estimator
-        recordable = (
-            estimator.augment is None
-            and estimator.average_decay is None
-            and estimator.precision != "float64"  # on the device the learning rate is a float32
-            and isinstance(engine, Chains)
-            and all(map(can_be_recorded, optimizers))
-        )
-        recorder = RECORDERS.get(self.data.targets.device.type) if recordable else None
-        if recorder is not None:
-            for optimizer in optimizers:
-                keep_rate_on_device(optimizer)
-        return recorder
 
     def _average(self, training: CoTeaching, n_updates: int = 0) -> None:
         if self.estimator.average_decay is not None:
@@ -310,10 +288,6 @@ class Run:
             self.examples.forget()
         self.examples.add(kept, losses, predicted, seen)
         self.history.append(record)
-
-    def end(self) -> None:
-        """Let go of what only further epochs would need."""
-        self.training.forget_graphs()
 
     def undo_unfinished_epoch(self) -> None:
         """Give networks and optimizers the state that they had at the end of the last finished epoch."""

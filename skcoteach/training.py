@@ -19,7 +19,6 @@ from torch.nn.functional import one_hot, pad
 
 from skcoteach.averaging import WeightAverage
 from skcoteach.batches import Rows, in_batches, spread
-from skcoteach.capture import Graphs, Recorder
 from skcoteach.engines import (
     SHARED_STATE,
     Engine,
@@ -147,9 +146,6 @@ class CoTeaching:
         Computes the networks.
     average : WeightAverage, optional
         Of the networks; updated after every step.
-    recorder : Recorder, optional
-        To have the steps of a block of rows launched at once. Only for an engine and optimizers that do nothing but
-        launch kernels on tensors which stay where they are; not with ``augment`` and ``average``.
 
     Attributes
     ----------
@@ -171,7 +167,6 @@ class CoTeaching:
         keepers: Tensor,
         engine: Engine,
         average: WeightAverage | None = None,
-        recorder: Recorder | None = None,
     ):
         self.networks = networks
         self.optimizers = optimizers
@@ -184,7 +179,6 @@ class CoTeaching:
         self.engine = engine
         self.average = average
         self.logit_scale = math.nan
-        self._graphs = None if recorder is None else Graphs(recorder)
         self._saved: tuple[list[Tensor], list[dict], Tensor, int] = [], [], keepers, 0
 
     def run_epoch(
@@ -232,8 +226,6 @@ class CoTeaching:
         seen = torch.zeros_like(data.targets, dtype=torch.bool)
         # 0 is that of the initial weights
         with random_state(device, self.seed, epoch + 1), float32_products(device, self.engine.precision):
-            if self._graphs is not None:
-                self._graphs.record(self._steps)
             order = in_batches(self._order(data), self.batch_size, self.num_iter_per_epoch)
             for rows, inputs in stream(data.rows, order, self._block_size(data)):
                 targets, weights = data.targets.index_select(0, rows), data.weights.index_select(0, rows)
@@ -268,12 +260,6 @@ class CoTeaching:
             tensor.copy_(saved)
         for optimizer, state in zip(self.optimizers, states, strict=True):
             set_state(optimizer, state)
-        self.forget_graphs()
-
-    def forget_graphs(self) -> None:
-        """Drop what was recorded. Not left to the garbage collector, which might come while another one records."""
-        if self._graphs is not None:
-            self._graphs.forget()
 
     def _tensors(self) -> Iterator[Tensor]:
         for network in self.networks:
@@ -308,14 +294,6 @@ class CoTeaching:
             inputs = self.engine.prepare(inputs)
         given = one_hot(targets, data.n_classes).T.to(weights.dtype)  # (n_classes, n)
         claims, grants = self._budgets(targets, weights, forget_rate, data)
-        if self._graphs is None:
-            return self._steps(inputs, targets, given, claims, grants)
-        return self._graphs(self._steps, grants.shape[1], inputs, targets, given, claims, grants)
-
-    def _steps(
-        self, inputs: Tensor, targets: Tensor, given: Tensor, claims: Tensor, grants: Tensor
-    ) -> tuple[Tensor, ...]:
-        """The steps of a block, as :meth:`_train_on` returns them."""
         labels = targets.expand(2, 1, -1)
         # networks and augment get slices, made when they are needed: those of `split` must not be worked on in place
         batches = (inputs[start : start + self.batch_size] for start in range(0, len(inputs), self.batch_size))

@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from skcoteach import capture, optimizers, training
+from skcoteach import optimizers, training
 from skcoteach.batches import Rows
-from skcoteach.capture import record_on_cuda
 from skcoteach.chains import Chains
 from skcoteach.engines import Autograd
 from skcoteach.networks import MLP, Standardize
-from skcoteach.optimizers import ELEMENTWISE, OneTensorAdam, keep_rate_on_device
+from skcoteach.optimizers import ELEMENTWISE, OneTensorAdam
 from skcoteach.streaming import stream
 from skcoteach.training import (
     CoTeaching,
@@ -545,9 +544,8 @@ def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, monke
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
-@pytest.mark.parametrize("way", ["autograd", "chains", "graphs"])
+@pytest.mark.parametrize("way", ["autograd", "chains"])
 def test_an_epoch_on_cuda_never_waits_for_the_device(way, monkeypatch):
-    monkeypatch.setattr(capture, "EAGER_STEPS", 1)
     device = torch.device("cuda")
     host = make_data(dtype=torch.float32)
     data = dataclasses.replace(
@@ -559,10 +557,7 @@ def test_an_epoch_on_cuda_never_waits_for_the_device(way, monkeypatch):
     data.rows.settle()
     networks = tuple(network.to(device) for network in make_networks(dtype=torch.float32))
     engine = Autograd(networks, N_CLASSES) if way == "autograd" else Chains(networks)
-    made_by = OneTensorAdam if way == "graphs" else torch.optim.Adam
-    optimizer = made_by([p for own in engine.parameters for p in own], fused=True)
-    if way == "graphs":
-        keep_rate_on_device(optimizer)
+    optimizer = torch.optim.Adam([p for own in engine.parameters for p in own], fused=True)
     co_teaching = CoTeaching(
         networks,
         [optimizer],
@@ -573,7 +568,6 @@ def test_an_epoch_on_cuda_never_waits_for_the_device(way, monkeypatch):
         augment=None,
         seed=7,
         keepers=torch.full((N,), 2),
-        recorder=record_on_cuda if way == "graphs" else None,
     )
     co_teaching.run_epoch(data, 0, 0.01, 0.2)
     watched_blocks = []
