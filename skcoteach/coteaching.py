@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from skcoteach import schedules
-from skcoteach.batches import MINIMUM_BATCH_SIZE
-from skcoteach.selection import small_loss_indices
+from skcoteach._data.sampling import MINIMUM_BATCH_SIZE
+from skcoteach._training.selection import small_loss_indices
 
 
 def loss_coteaching(

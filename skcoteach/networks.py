@@ -1,6 +1,6 @@
 """The networks that are there when a user brings none: a perceptron for tables, two convolutional ones for images.
 
-All return raw logits and are ordinary torch modules; how they are trained is decided in ``training``. The first two
+All return raw logits and are ordinary torch modules; how they are trained is no matter of theirs. The first two
 have neither batch statistics nor dropout, so that an example of weight 2 is exactly the example twice.
 """
 
@@ -260,26 +260,6 @@ class CifarCNN(nn.Module):
             if number in (3, 6):
                 x = F.dropout2d(F.max_pool2d(x, 2), p=self.dropout_rate, training=self.training)
         return self.bn_c1(self.l_c1(x.mean(dim=(2, 3))))
-
-
-def logit_layers(networks: Sequence[nn.Module]) -> list[nn.Linear]:
-    """The linear layers whose outputs are the networks' logits; none unless each network is known to end in one."""
-    layers = [_last_layer(network) for network in networks]
-    return [layer for layer in layers if layer is not None] if None not in layers else []
-
-
-def _last_layer(network: nn.Module) -> nn.Linear | None:
-    last = network
-    while isinstance(last, nn.Sequential) and type(last).forward is nn.Sequential.forward and len(last):
-        last = last[-1]
-    if isinstance(last, SmallCNN):
-        last = last.linear
-    if type(last) is not nn.Linear or not all(parameter.requires_grad for parameter in last.parameters()):
-        return None
-    own = {id(parameter) for parameter in last.parameters()}
-    uses = [p for m in network.modules() for p in m.parameters(recurse=False) if id(p) in own]
-    calls = [m for _, m in network.named_modules(remove_duplicate=False) if m is last]
-    return last if len(uses) == len(own) and len(calls) == 1 else None
 
 
 def _check_image_size(x: Tensor, smallest: int, network: str) -> None:

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from sklearn.utils import check_array
 
 from skcoteach._sklearn import check_sample_weight
-from skcoteach.validation import to_host
+from skcoteach._arrays import to_host
 
 #: Share of each predicted class, the most confident part, in which given labels are counted.
 CONFIDENT_SHARE = 0.5

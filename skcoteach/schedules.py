@@ -6,6 +6,24 @@ Nothing here trains or touches an optimizer; ``training`` and ``coteaching`` do.
 import numpy as np
 
 
+def default_num_gradual(epochs: int) -> int:
+    """Length of the warm-up where none is given: 10 epochs, or all if these are less."""
+    return min(10, epochs)
+
+
+def default_decay_start(epochs: int, plan: int = 250) -> int:
+    """First epoch of the learning rate's decay where none is given: epoch 80 of the documented plan, scaled.
+
+    Parameters
+    ----------
+    epochs : int
+        Number of epochs.
+    plan : int, default=250
+        Epochs of the plan in which the decay starts with epoch 80.
+    """
+    return epochs * 80 // plan
+
+
 def forget_rate_schedule(epochs: int, forget_rate: float, num_gradual: int, exponent: float) -> np.ndarray:
     """Share of a batch that is not learnt from, for every epoch.
 

@@ -1,7 +1,7 @@
 """Golden figures: digests of some thirty fits, to the bit. Here only while the house is rebuilt.
 
-    python tests/golden.py write     store what the code gives now in golden.json
-    python tests/golden.py           compare with what is stored; the names of what differs
+python tests/golden.py write     store what the code gives now in golden.json
+python tests/golden.py           compare with what is stored; the names of what differs
 """
 
 import hashlib
@@ -62,7 +62,9 @@ class Forward(nn.Module):
 
 
 def chain(n_features, n_classes):
-    return nn.Sequential(nn.Linear(n_features, 16), nn.Sequential(nn.Tanh(), nn.Linear(16, 12)), nn.GELU(), nn.Linear(12, n_classes))
+    return nn.Sequential(
+        nn.Linear(n_features, 16), nn.Sequential(nn.Tanh(), nn.Linear(16, 12)), nn.GELU(), nn.Linear(12, n_classes)
+    )
 
 
 def embedding(n_classes):
@@ -121,7 +123,9 @@ WEIGHTS = np.random.default_rng(0).uniform(0, 2, 300) * (np.arange(300) % 7 > 0)
 
 
 def make(**parameters):
-    return CoTeachingClassifier(**{"forget_rate": 0.2, "epochs": 5, "num_gradual": 3, "batch_size": 32, "random_state": 3, **parameters})
+    return CoTeachingClassifier(
+        **{"forget_rate": 0.2, "epochs": 5, "num_gradual": 3, "batch_size": 32, "random_state": 3, **parameters}
+    )
 
 
 def auto(**parameters):
@@ -218,7 +222,10 @@ def hashed(*values):
     for value in values:
         value = value.detach().cpu().contiguous() if isinstance(value, torch.Tensor) else value
         value = np.ascontiguousarray(value)
-        h.update(f"{value.dtype}{value.shape}".encode() + (repr(value.tolist()).encode() if value.dtype.kind in "OU" else value.tobytes()))
+        h.update(
+            f"{value.dtype}{value.shape}".encode()
+            + (repr(value.tolist()).encode() if value.dtype.kind in "OU" else value.tobytes())
+        )
     return h.hexdigest()[:12]
 
 
@@ -227,7 +234,11 @@ def digest(clf):
     shape, embeds = clf._state.item_shape if hasattr(clf._state, "item_shape") else clf._state.form.item_shape, None
     if len(shape) == 3:
         inputs = IMAGES if clf._state_kind == "f" else (IMAGES * 255).astype(np.uint8)
-    elif embeds is None and isinstance(next(clf.modules_[0].modules(), None), nn.Sequential) and isinstance(clf.modules_[0][0], nn.Embedding):
+    elif (
+        embeds is None
+        and isinstance(next(clf.modules_[0].modules(), None), nn.Sequential)
+        and isinstance(clf.modules_[0][0], nn.Embedding)
+    ):
         inputs = np.abs(X * 2).astype(int) % 10
     networks = [(*n.parameters(), *n.buffers()) for n in clf.modules_]
     result = {
@@ -265,7 +276,11 @@ def main():
         return
     stored = json.loads(STORE.read_text())
     different = {
-        name: [key for key in {**stored.get(name, {}), **results.get(name, {})} if stored.get(name, {}).get(key) != results.get(name, {}).get(key)]
+        name: [
+            key
+            for key in {**stored.get(name, {}), **results.get(name, {})}
+            if stored.get(name, {}).get(key) != results.get(name, {}).get(key)
+        ]
         for name in {**stored, **results}
         if stored.get(name) != results.get(name)
     }

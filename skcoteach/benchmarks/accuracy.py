@@ -24,12 +24,14 @@ from joblib import Parallel, delayed
 from torch import nn
 from tqdm import tqdm
 
-from skcoteach import CoTeachingClassifier
-from skcoteach.benchmarks import data, recipes
+from skcoteach import CoTeachingClassifier, recipes
+from skcoteach._config import resolve
+from skcoteach._training.module_factory import make_networks
+from skcoteach.benchmarks import data
 from skcoteach.benchmarks.common import TestAccuracy, noisy_labels, show, table, transition_matrix, write_json
 from skcoteach.benchmarks.documented import SharePure, train_epochs
 from skcoteach.benchmarks.options import PRECISIONS, OptionError, count, jobs, new_file, rate
-from skcoteach.peers import make_networks
+from skcoteach.schedules import default_decay_start
 
 #: Added to the seed of the networks. Seeds below 100 are for the tables; tuning takes others.
 FIRST_NOISE_SEED = 9000
@@ -70,7 +72,7 @@ class Problem:
         self.is_right = self.given == true
         self.estimator = recipe_of(options, seed).set_params(precision=options.precision)
         start, epochs = self.estimator.epoch_decay_start, self.estimator.epochs
-        self.decay_start = epochs * 80 // 250 if start is None or start >= epochs else start
+        self.decay_start = default_decay_start(epochs) if start is None or start >= epochs else start
 
     @property
     def noise_rate(self) -> float:
@@ -80,17 +82,8 @@ class Problem:
     @property
     def make_networks(self) -> Callable[[], tuple[nn.Module, nn.Module]]:
         """Makes two fresh networks of the recipe."""
-        prefix = "module__"
-        given = self.estimator.get_params(deep=False).items()
-        return functools.partial(
-            make_networks,
-            self.estimator.module,
-            None,
-            {name.removeprefix(prefix): value for name, value in given if name.startswith(prefix)},
-            {},
-            item_shape=self.X.shape[1:],
-            n_classes=int(self.given.max()) + 1,
-        )
+        config = resolve(self.estimator.get_params(deep=False), self.X)
+        return functools.partial(make_networks, config, self.X.shape[1:], int(self.given.max()) + 1)
 
     def plain_network(self, watch: Callable[[Any], object] | None = None):
         """One network of the recipe as skorch trains it, with the learning rates of the recipe."""

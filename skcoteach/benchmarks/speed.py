@@ -27,6 +27,7 @@ from skcoteach.benchmarks.common import show, table, write_json
 from skcoteach.benchmarks.documented import train_epochs
 from skcoteach.benchmarks.options import PRECISIONS, OptionError, count, new_file
 from skcoteach.networks import MLP, CifarCNN, SmallCNN, Standardize
+from skcoteach.schedules import default_num_gradual
 
 FORGET_RATE = 0.2
 
@@ -127,7 +128,7 @@ def documented(workload: Workload, device: str) -> None:
         workload.X,
         workload.y,
         forget_rate=FORGET_RATE,
-        num_gradual=min(10, workload.epochs),
+        num_gradual=default_num_gradual(workload.epochs),
         epochs=workload.epochs,
         epoch_decay_start=workload.epochs * 80 // 250,
         batch_size=workload.batch_size,

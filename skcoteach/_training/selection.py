@@ -2,7 +2,7 @@
 
 Pure tensor functions with static shapes: nothing here asks the device for a number, branches on data or knows of
 networks and optimizers. When and how often examples are forgotten is decided in ``schedules``; what is done with the
-kept ones in ``training`` and ``coteaching``.
+kept ones in ``steps`` and ``coteaching``.
 """
 
 import torch
@@ -93,11 +93,11 @@ def kept_weights(
     >>> kept_weights(losses, torch.tensor([0, 1, 0, 1]), torch.ones(4), 0.375, class_floor=0.0, n_classes=2)
     tensor([0.5000, 0.0000, 1.0000, 1.0000])
     """
-    claims, grants = budgets(targets, weights, forget_rate, class_floor=class_floor, n_classes=n_classes)
-    return fill_budgets(losses, claims, grants)
+    members, sizes = batch_budgets(targets, weights, forget_rate, class_floor=class_floor, n_classes=n_classes)
+    return fill_budgets(losses, members, sizes)
 
 
-def budgets(
+def batch_budgets(
     targets: Tensor,
     weights: Tensor,
     forget_rate: float,
@@ -119,40 +119,41 @@ def budgets(
 
     Returns
     -------
-    claims : Tensor of shape (n_budgets, ..., n)
+    members : Tensor of shape (n_budgets, ..., n)
         What each example may take of each budget: of the classes' its weight or nothing, of the batch's its weight.
-    grants : Tensor of shape (n_budgets, ..., 1)
-        How much of these claims a budget grants.
+    sizes : Tensor of shape (n_budgets, ..., 1)
+        How much weight a budget has for its members.
     """
     batch = weights[None]
-    grant = batch.sum(-1, keepdim=True) * (1 - forget_rate)
+    size = batch.sum(-1, keepdim=True) * (1 - forget_rate)
     enough = MINIMUM_CLASS_WEIGHT - 1e-3  # balanced class weights add up to 8 only nearly
-    n_granted = n_classes
+    n_with_budget = n_classes
     if largest_weight is not None:
-        n_granted = min(n_classes, int(targets.shape[-1] * largest_weight / enough))
-    if class_floor == 0 or n_granted == 0:
-        return batch, grant
+        n_with_budget = min(n_classes, int(targets.shape[-1] * largest_weight / enough))
+    if class_floor == 0 or n_with_budget == 0:
+        return batch, size
     n_batches = weights[..., 0].numel()
     cells = targets.reshape(n_batches, -1) + n_classes * torch.arange(n_batches, device=targets.device)[:, None]
     by_class = weights.new_zeros(n_batches * n_classes).index_add_(0, cells.flatten(), weights.flatten())
     by_class = by_class.view(*weights.shape[:-1], n_classes)
-    heaviest = by_class.topk(n_granted).indices.sort().values
+    heaviest = by_class.topk(n_with_budget).indices.sort().values
     class_weights, classes = (each.movedim(-1, 0)[..., None] for each in (by_class.gather(-1, heaviest), heaviest))
-    claims = torch.where(targets == classes, weights, 0)
+    of_classes = torch.where(targets == classes, weights, 0)
     # the amounts are summed in a fixed order, which index_add_ does not do on every device
-    granted = torch.where(class_weights > enough, claims.sum(-1, keepdim=True), 0) * (class_floor * (1 - forget_rate))
-    return torch.cat([claims, batch]), torch.cat([granted, grant])
+    class_sizes = torch.where(class_weights > enough, of_classes.sum(-1, keepdim=True), 0)
+    return torch.cat([of_classes, batch]), torch.cat([class_sizes * (class_floor * (1 - forget_rate)), size])
 
 
-def fill_budgets(losses: Tensor, claims: Tensor, grants: Tensor) -> Tensor:
+def fill_budgets(losses: Tensor, members: Tensor, sizes: Tensor) -> Tensor:
     """Fill the budgets of a batch in the order of the losses.
 
     Parameters
     ----------
     losses : Tensor of shape (..., n)
         Along the first axes, of several networks.
-    claims : Tensor of shape (n_budgets, n)
-    grants : Tensor of shape (n_budgets, 1)
+    members : Tensor of shape (n_budgets, n)
+    sizes : Tensor of shape (n_budgets, 1)
+        As :func:`batch_budgets` gives them.
 
     Returns
     -------
@@ -160,8 +161,8 @@ def fill_budgets(losses: Tensor, claims: Tensor, grants: Tensor) -> Tensor:
         The most that any budget leaves each example.
     """
     order = losses.argsort(stable=True)
-    ranked = claims.index_select(1, order.reshape(-1)).view(len(claims), *order.shape)  # (n_budgets, ..., n)
+    ranked = members.index_select(1, order.reshape(-1)).view(len(members), *order.shape)  # (n_budgets, ..., n)
     before = ranked.cumsum(-1).sub_(ranked)
-    left = grants.view(-1, *[1] * order.ndim) - before
+    left = sizes.view(-1, *[1] * order.ndim) - before
     kept = torch.minimum(left.clamp_(min=0), ranked).amax(0)
     return torch.empty_like(kept).scatter_(-1, order, kept)

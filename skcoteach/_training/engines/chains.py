@@ -2,7 +2,7 @@
 
 Small networks cost more in calls than in arithmetic. Here the weights of both lie in one tensor, so that a layer of
 both is one batched product, and gradients are written to where the optimizer reads them. What is learnt from which
-example is decided in ``training``; any other networks are computed in ``engines``.
+example is decided in ``steps``; any other networks are computed in ``autograd``.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from skcoteach._torch import is_hooked_parameter, sigmoid_backward, tanh_backward
+from skcoteach._training.engines.layers import layers_of
 from skcoteach.networks import Standardize
-from skcoteach.tracing import layers_of
 
 #: They work on each number by itself, without parameters or random numbers.
 ACTIVATIONS = {
@@ -39,7 +40,6 @@ class Chains:
     ----------
     networks : sequence of two nn.Module
         :func:`are_chains`. Their parameters become views of the joint memory.
-    precision : {"float32", "tf32", "float64"}
 
     Attributes
     ----------
@@ -47,8 +47,9 @@ class Chains:
         For the optimizer: all weights of both networks, (2, n_weights).
     """
 
-    def __init__(self, networks: Sequence[nn.Module], *, precision: str = "float32"):
-        self.precision = precision
+    owns_memory = True
+
+    def __init__(self, networks: Sequence[nn.Module]):
         first, second = (layers_of(network) or [] for network in networks)
         pairs = [pair for layers in zip(first, second) for pair in zip(*(layer.parameters() for layer in layers))]
         sizes = [pair[0].numel() for pair in pairs]
@@ -67,6 +68,7 @@ class Chains:
                 parameter.data, parameter.grad = own, None
         self._flattens = type(first[0]) is nn.Flatten
         self._standardize = next((layer for layer in first if isinstance(layer, Standardize)), None)
+        self._before: list[tuple[Tensor, list[tuple[nn.Module, Tensor, Tensor]]]] = []
         self._steps: list[_Layer] = []
         for layer in first:
             if isinstance(layer, nn.Linear):
@@ -78,7 +80,7 @@ class Chains:
                 self._steps[-1].activations.append(layer)
 
     def prepare(self, inputs: Tensor) -> Tensor:
-        """What comes before the first weights, for any number of rows."""
+        """What comes before the first weights, for any number of examples."""
         if self._flattens:
             inputs = inputs.flatten(1)
         return inputs if self._standardize is None else self._standardize(inputs)
@@ -87,7 +89,7 @@ class Chains:
     def logits(self, inputs: Tensor) -> Tensor:
         """Both networks' logits, (2, n_classes, n), of prepared inputs."""
         hidden = inputs.expand(2, -1, -1)
-        self._before: list[tuple[Tensor, list[tuple[nn.Module, Tensor, Tensor]]]] = []
+        self._before = []
         for _, bias, _, _, transposed, activations in self._steps[:-1]:
             entered = hidden
             hidden = hidden.bmm(transposed) if bias is None else torch.baddbmm(bias, hidden, transposed)
@@ -98,7 +100,7 @@ class Chains:
             self._before.append((entered, activated))
         weight, bias, *_ = self._steps[-1]
         self._before.append((hidden, []))
-        # the last product the other way round: over many rows a softmax of few columns is several times as fast
+        # the last product the other way round: over many examples a softmax of few columns is several times as fast
         return weight.bmm(hidden.mT) if bias is None else torch.baddbmm(bias.mT, weight, hidden.mT)
 
     @torch.no_grad()
@@ -130,9 +132,9 @@ def _backward(activation: nn.Module, gradient: Tensor, before: Tensor, after: Te
     if type(activation) is nn.ReLU:
         return gradient.mul_(after.sign_())
     if type(activation) is nn.Tanh:
-        return torch.ops.aten.tanh_backward(gradient, after)
+        return tanh_backward(gradient, after)
     if type(activation) is nn.Sigmoid:
-        return torch.ops.aten.sigmoid_backward(gradient, after)
+        return sigmoid_backward(gradient, after)
     return torch.autograd.grad(after, before, gradient)[0]
 
 
@@ -165,8 +167,7 @@ def _is_chain(layers: list[nn.Module], item_shape: tuple[int, ...]) -> bool:
         type(parameter) is nn.Parameter
         and parameter.requires_grad
         and parameter.dtype == parameters[0].dtype
-        and not parameter._backward_hooks
-        and not getattr(parameter, "_post_accumulate_grad_hooks", None)
+        and not is_hooked_parameter(parameter)
         for parameter in parameters
     )
     memories = {parameter.untyped_storage().data_ptr() for parameter in parameters}  # fewer, where some are tied

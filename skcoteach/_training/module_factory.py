@@ -5,8 +5,6 @@ train) is refused here, before the training starts. The networks themselves are 
 """
 
 import copy
-import inspect
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -14,28 +12,22 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from skcoteach import networks
+from skcoteach._data.training_data import TrainingData
+from skcoteach._errors import explained, warn_user
 from skcoteach._sklearn import InvalidParameterError
-from skcoteach.engines import MODULES, check_logits, in_the_users_words
-from skcoteach.training import TrainingData
+from skcoteach._training.config import TrainingConfig
+from skcoteach._training.engines.logits import MODULES, check_logits
+from skcoteach._training.inference import chunk_size
+from skcoteach._training.module_state import computed_tensors
+from skcoteach._training.signatures import accepted_by, check_takes, listed
 
 
-def make_networks(
-    module: nn.Module | Callable | None,
-    module2: nn.Module | Callable | None,
-    module_kwargs: dict,
-    module2_kwargs: dict,
-    *,
-    item_shape: tuple[int, ...],
-    n_classes: int,
-) -> tuple[nn.Module, nn.Module]:
-    """The two networks, on the CPU, in the precision in which they were made.
+def make_networks(config: TrainingConfig, item_shape: tuple[int, ...], n_classes: int) -> tuple[nn.Module, nn.Module]:
+    """The two networks, on the device and in the precision of the training.
 
     Parameters
     ----------
-    module, module2 : nn.Module, callable or None
-        As in :class:`skcoteach.CoTeachingClassifier`.
-    module_kwargs, module2_kwargs : dict
-        What the user gave as ``module__*`` and ``module2__*``, without the prefixes.
+    config : TrainingConfig
     item_shape : tuple of int
         Shape of one example.
     n_classes : int
@@ -45,6 +37,8 @@ def make_networks(
     InvalidParameterError
         If the combination is impossible or a name is not taken by the module.
     """
+    module, module2 = config.module, config.module2
+    module_options, module2_options = config.module_options, config.module2_options
     if isinstance(module, nn.Module) and not isinstance(module2, nn.Module):
         raise InvalidParameterError(
             f"module is an instance of {type(module).__name__}, so module2 must be an instance too, with weights of "
@@ -63,13 +57,13 @@ def make_networks(
                 f"{each.__name__} takes images, X of shape (n_samples, n_channels, height, width); the items of X have "
                 f"shape {item_shape}. Give images without a channel axis one (X[:, None])."
             )
-    first = _make(module, "module", module_kwargs, sizes)
+    first = _make(module, "module", module_options, sizes)
     if module2 is None:
-        prefixes = dict.fromkeys(module2_kwargs, "module2")
-        second = _make(module, "module", module_kwargs | module2_kwargs, sizes, prefixes)
+        prefixes = dict.fromkeys(module2_options, "module2")
+        second = _make(module, "module", module_options | module2_options, sizes, prefixes)
     else:
-        second = _make(module2, "module2", module2_kwargs, sizes)
-    return first, second
+        second = _make(module2, "module2", module2_options, sizes)
+    return first.to(config.device, config.dtype), second.to(config.device, config.dtype)
 
 
 def _default_module(item_shape: tuple[int, ...]) -> type[nn.Module]:
@@ -92,7 +86,7 @@ def _make(
     if isinstance(module, nn.Module):
         if given:
             raise InvalidParameterError(
-                f"{_listed(given, prefixes)} cannot be passed on: {parameter} is an instance of "
+                f"{listed(given, prefixes)} cannot be passed on: {parameter} is an instance of "
                 f"{type(module).__name__}, which is made already."
             )
         if isinstance(module, torch.jit.ScriptModule):
@@ -105,7 +99,7 @@ def _make(
 
     name = getattr(module, "__name__", repr(module))
     check_takes(module, given, prefixes, name)
-    accepted = _accepted(module)
+    accepted = accepted_by(module)
     bound = getattr(module, "keywords", {})  # of a functools.partial: given explicitly, too
     arguments = {size: value for size, value in sizes.items() if size in accepted and size not in bound} | given
     missing = [each for each, has_default in accepted.items() if not has_default and each not in arguments]
@@ -119,54 +113,6 @@ def _make(
     return network
 
 
-def computed_tensors(network: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
-    """Attributes that hang on the graph of the last forward (weights of ``torch.nn.utils.spectral_norm``, say).
-
-    They cannot be copied, and the next forward computes them anew.
-    """
-    attributes = ((layer, name, value) for layer in network.modules() for name, value in vars(layer).items())
-    return [each for each in attributes if isinstance(each[2], Tensor) and not each[2].is_leaf]
-
-
-def _signature(made_by: Callable) -> inspect.Signature | None:
-    try:
-        return inspect.signature(made_by)
-    except (TypeError, ValueError):  # a few built-in callables have none
-        return None
-
-
-def _accepted(made_by: Callable) -> dict[str, bool]:
-    """Names that a callable takes as keywords, and whether each has a default."""
-    signature = _signature(made_by)
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = signature.parameters.values() if signature else ()
-    return {p.name: p.default is not p.empty for p in parameters if p.kind in kinds}
-
-
-def check_takes(made_by: Callable, given: dict, prefixes: dict[str, str], name: str) -> None:
-    """Refuse prefixed names that a module or optimizer does not take.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming the parameters as the user wrote them.
-    """
-    signature = _signature(made_by)
-    if signature is None or any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
-        return
-    accepted = _accepted(made_by)
-    unknown = [each for each in given if each not in accepted]
-    if unknown:
-        raise InvalidParameterError(
-            f"{name} does not take {', '.join(unknown)} (given as {_listed(unknown, prefixes)}). "
-            f"It takes: {', '.join(accepted) or 'nothing'}."
-        )
-
-
-def _listed(given, prefixes: dict[str, str]) -> str:
-    return ", ".join(f"{prefixes[each]}__{each}" for each in given)
-
-
 def reads_indices(network: nn.Module) -> bool:
     """Whether the first layer with parameters is an embedding, so that integers are indices and stay integers."""
     first = next((m for m in network.modules() if next(m.parameters(recurse=False), None) is not None), None)
@@ -174,7 +120,7 @@ def reads_indices(network: nn.Module) -> bool:
 
 
 def check_networks(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> None:
-    """Run both networks on a few rows and refuse two that cannot teach each other.
+    """Run both networks on two examples and refuse two that cannot teach each other.
 
     Lazy layers get their shapes and weights here.
 
@@ -186,12 +132,12 @@ def check_networks(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> Non
     TypeError
         If a network returns something else than a tensor of floating point numbers.
     """
-    rows = data.used[:2]
+    some = data.drawn[:2]
     for parameter, network in zip(MODULES, pair, strict=True):
-        inputs = data.rows[rows]
-        with torch.no_grad(), in_the_users_words(network, inputs):
+        inputs = data.inputs[some]
+        with torch.no_grad(), explained(network, inputs):
             outputs = network.eval()(inputs)
-        check_logits(outputs, parameter, len(rows), data.n_classes)
+        check_logits(outputs, parameter, len(some), data.n_classes)
         _warn_of_probabilities(outputs, parameter)
         if not any(p.requires_grad for p in network.parameters()):
             raise ValueError(f"The network made by {parameter} has no parameters that can be trained.")
@@ -218,9 +164,19 @@ def _warn_of_probabilities(outputs: Tensor, parameter: str) -> None:
     if outputs.shape[1] > 1 and bool(
         ((outputs >= 0) & (outputs <= 1)).all() & ((outputs.sum(1) - 1).abs() < 1e-4).all()
     ):
-        warnings.warn(
+        warn_user(
             f"The outputs of the network made by {parameter} look like probabilities: all lie in [0, 1] and each row "
-            "sums to one. Raw logits are expected; remove the Softmax at its end.",
-            UserWarning,
-            stacklevel=2,
+            "sums to one. Raw logits are expected; remove the Softmax at its end."
         )
+
+
+def standardize(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> None:
+    """Give the :class:`~skcoteach.networks.Standardize` layers that have seen no data their mean and deviation."""
+    layers = [
+        m for network in pair for m in network.modules() if isinstance(m, networks.Standardize) and not m.observed
+    ]
+    if layers:
+        for indices in data.drawn.split(chunk_size(data.inputs)):
+            inputs, weights = data.inputs[indices], data.weights[indices.to(data.device)]
+            for layer in layers:
+                layer.observe(inputs, weights)

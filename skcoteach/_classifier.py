@@ -1,8 +1,7 @@
-"""The scikit-learn contract: parameters, fitted attributes, tags, and the order in which ``fit`` tells the method.
+"""The scikit-learn contract: parameters, fitted attributes, tags, and the order in which ``fit`` tells the method."""
 
-Validation is in ``validation``, the networks are made in ``peers`` and trained in ``training``.
-"""
-
+import copy
+import functools
 import math
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -16,15 +15,23 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from torch import Tensor, nn
 
+from skcoteach._arrays import to_host, to_namespace_of
+from skcoteach._config import PREFIXES, is_prefixed, resolve
+from skcoteach._data.training_data import TrainingData, warn_of_lost_digits
+from skcoteach._data.validation import ValidatedData, check_form, check_X, is_items, sorted_classes, validate
+from skcoteach._fitted import fitted_attributes, go_on
+from skcoteach._pickling import for_cpu, for_here
 from skcoteach._sklearn import Interval, InvalidParameterError, StrOptions, check_same_namespace
-from skcoteach.pickling import for_cpu, for_here
-from skcoteach.run import Run
-from skcoteach.training import as_usual, log_mean_probabilities, mean_probabilities, predict
-from skcoteach.validation import check_form, check_X, is_items, to_host, to_namespace_of
-
-PREFIXES = ("module__", "module2__", "optimizer__")
+from skcoteach._training.config import TrainingConfig
+from skcoteach._training.crossfit import CrossFit
+from skcoteach._training.device import ignoring_callers_modes, initial_weights, random_state
+from skcoteach._training.inference import log_mean_probabilities, mean_probabilities, predict
+from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
+from skcoteach._training.module_state import copied
+from skcoteach._training.noise_estimate import NoiseEstimate, fallback, stopped_early, too_few_data
+from skcoteach._training.trainer import Trainer
 
 
 class _AutoForgetRateError(AttributeError, ValueError):
@@ -267,7 +274,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.random_state = random_state
         self.verbose = verbose
         for name in module__kwargs:
-            if not _is_prefixed(name):
+            if not is_prefixed(name):
                 raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}")
         self.__dict__.update(module__kwargs)
 
@@ -284,7 +291,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         dict
             Names mapped to values.
         """
-        return super().get_params(deep=deep) | {name: value for name, value in vars(self).items() if _is_prefixed(name)}
+        return super().get_params(deep=deep) | {name: value for name, value in vars(self).items() if is_prefixed(name)}
 
     def set_params(self, **params):
         """Set parameters of this estimator, those with a prefix included.
@@ -303,7 +310,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         ValueError
             If a name is unknown. Then nothing is changed.
         """
-        unknown = [name for name in params if not _is_prefixed(name) and name not in self._get_param_names()]
+        unknown = [name for name in params if not is_prefixed(name) and name not in self._get_param_names()]
         if unknown:
             raise ValueError(
                 f"Invalid parameter {unknown[0]!r} for estimator {self}. Valid parameters are: "
@@ -323,7 +330,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         return "modules_" in vars(self)
 
     @with_callbacks
-    @as_usual()
+    @ignoring_callers_modes()
     def fit(self, X, y, sample_weight=None):
         """Train two fresh networks on X and the given labels.
 
@@ -350,40 +357,55 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             an earlier fit is left as it was.
         """
         self._validate_params()
-        run = Run.start(self, X, y, sample_weight)
-        if self.verbose and run.joint is not None:
-            print(f"[CoTeachingClassifier] forget rate {run.forget_rate:.3f}, estimated from the data")
-        context = self._init_callback_context(max_subtasks=self.epochs)
-        told: dict[str, Any] = {
-            "X": X,
-            "y": y,
-            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
-        }
-        context.call_on_fit_task_begin(estimator=self, **told)
-        stop = False
-        # of an earlier fit, which the copies for callbacks would show otherwise
-        earlier = dict.fromkeys(name for name in ("noise_rate_", "noise_matrix_") if hasattr(self, name))
+        given = validate(self, X, y, sample_weight, reset=True)
+        config = resolve(self.get_params(deep=False), X)
+        networks, data = _networks_and_data(config, given)
+
+        tasks = _Tasks(self, config.epochs, X, y, sample_weight)
+        noise_estimate = self._estimate_noise(config, data, networks, tasks)
+        trainer = Trainer(config, data, noise_estimate, networks)
+        finished = None  # the state after the last whole epoch
         try:
-            while run.epoch < self.epochs and not stop:
-                task = context.subcontext(task_name="epoch")
-                task.call_on_fit_task_begin(estimator=self, **told)
-                run.run_epoch()
-                self._report(run.history[-1])
-                stop = task.call_on_fit_task_end(
-                    estimator=self, **told, reconstruction_attributes=lambda: earlier | run.fitted(copy_networks=True)
-                )
-            context.call_on_fit_task_end(
-                estimator=self, **told, reconstruction_attributes=lambda: earlier | run.fitted(copy_networks=True)
-            )
-            return self._assign(run.fitted())
+            stop = False
+            while trainer.epoch < config.epochs and not stop:
+                task = tasks.begin("epoch")
+                trainer.run_epoch()
+                finished = copied(trainer.state_dict())
+                self._report(trainer.history[-1])
+                stop = tasks.end(task, lambda: fitted_attributes(trainer, given, copies=True))
+            tasks.end(tasks.fit, lambda: fitted_attributes(trainer, given, copies=True))
+            return self._assign(fitted_attributes(trainer, given))
         except KeyboardInterrupt:
-            if run.epoch > 0:
-                run.undo_unfinished_epoch()
-                self._assign(run.fitted())
+            if finished is not None:
+                trainer.load_state_dict(finished)
+                self._assign(fitted_attributes(trainer, given))
             raise
 
+    def _estimate_noise(
+        self, config: TrainingConfig, data: TrainingData, networks: tuple[nn.Module, nn.Module], tasks: "_Tasks"
+    ) -> NoiseEstimate:
+        """What the data say of their labels, where the forget rate is not given."""
+        if self.forget_rate != "auto":
+            return NoiseEstimate(float(self.forget_rate))
+        if too_few_data(data):
+            return fallback()
+        cross_fit = CrossFit(config, data, networks)
+        estimate = tasks.begin("estimate", max_subtasks=cross_fit.max_steps)
+        stop = False
+        while not cross_fit.is_finished and not stop:
+            task = tasks.begin("cross-fit epoch", within=estimate)
+            cross_fit.run_step()
+            stop = tasks.end(task)
+        tasks.end(estimate)
+        if not cross_fit.is_finished:
+            return stopped_early()
+        found = cross_fit.noise_estimate()
+        if self.verbose:
+            print(f"[CoTeachingClassifier] forget rate {found.forget_rate:.3f}, estimated from the data")
+        return found
+
     @_WithGivenForgetRate
-    @as_usual()
+    @ignoring_callers_modes()
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one more epoch, over X, at position ``n_iter_`` of the schedules.
 
@@ -413,15 +435,32 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 'class_weight="balanced" needs all of y at once, which partial_fit does not see. Compute the weights '
                 "with sklearn.utils.compute_class_weight and pass them as a dict."
             )
-        if self.__sklearn_is_fitted__():
-            run = Run.resume(self, X, y, sample_weight, classes)
-        elif classes is None:
+        earlier = self._state if self.__sklearn_is_fitted__() else None
+        if classes is not None:
+            classes = sorted_classes(classes)
+        elif earlier is None:
             raise ValueError("classes must be passed on the first call to partial_fit: all that will ever occur.")
+        parameters, noise_estimate = self.get_params(deep=False), NoiseEstimate(float(self.forget_rate))
+        if earlier is None:
+            given = validate(self, X, y, sample_weight, classes, reset=True)
+            config = resolve(parameters, X)
+            networks, data = _networks_and_data(config, given)
+            trainer = Trainer(config, data, noise_estimate, networks)
         else:
-            run = Run.start(self, X, y, sample_weight, classes)
-        run.run_epoch()
-        self._report(run.history[-1])
-        return self._assign(run.fitted(per_example=False))
+            if classes is not None and not np.array_equal(classes, earlier.classes):
+                raise ValueError(f"classes={classes} differs from the classes of the earlier call: {earlier.classes}.")
+            given = validate(self, X, y, sample_weight, earlier.classes, reset=False)
+            check_form(given.inputs.form, earlier.form, type(self).__name__)
+            networks = copy.deepcopy(self.modules_)
+            parameter = next(networks[0].parameters())
+            config = resolve(parameters, X, device=parameter.device, seed=earlier.seed)
+            data = TrainingData.of(given, parameter.device, parameter.dtype, as_indices=earlier.form.as_indices)
+            trainer = Trainer(config, data.moved_to_device(), noise_estimate, networks)
+            go_on(trainer, earlier, self.modules_, self.history_)
+        trainer.run_epoch()
+        self._report(trainer.history[-1])
+        temperature = 1.0 if earlier is None else self.temperature_
+        return self._assign(fitted_attributes(trainer, given, temperature=temperature, per_example=False))
 
     def get_label_issues(self):
         """What the fit has found out about every given label.
@@ -482,7 +521,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     def _assign(self, fitted: dict) -> "CoTeachingClassifier":
         """Replace all fitted attributes at once."""
-        for name in [name for name in vars(self) if name.endswith("_") and not _is_prefixed(name)]:
+        for name in [name for name in vars(self) if name.endswith("_") and not is_prefixed(name)]:
             delattr(self, name)
         self.__dict__.update(fitted)
         return self
@@ -577,16 +616,17 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """
         return accuracy_score(to_host(y), to_host(self.predict(X)), sample_weight=to_host(sample_weight))
 
-    def _predict(self, X, method: str, combine: Callable[[Tensor], Tensor]) -> Tensor:
+    def _predict(self, X: Any, method: str, combine: Callable[..., Tensor]) -> Tensor:
         """Both networks' logits on X, combined, (n_samples, n_classes) on the device of the networks."""
         check_is_fitted(self)
         if not is_items(X):
             check_same_namespace(X, self, attribute="forget_rate_schedule_", method=method)
-        rows = check_X(self, X, reset=False)
-        check_form(rows, self._state, type(self).__name__)
+        inputs = check_X(self, X, reset=False)
+        check_form(inputs.form, self._state.form, type(self).__name__)
         parameter = next(self.modules_[0].parameters())
-        rows.place(parameter.device, parameter.dtype, indices=self._state.indices)
-        return predict(self.modules_, rows, combine, precision=self.precision)
+        inputs = inputs.to(parameter.device, parameter.dtype, as_indices=self._state.form.as_indices)
+        tempered = functools.partial(combine, temperature=self.temperature_)
+        return predict(self.modules_, inputs, tempered, precision=self.precision)
 
     def __copy__(self):
         shallow = type(self).__new__(type(self))
@@ -600,5 +640,49 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         super().__setstate__(for_here(state))
 
 
-def _is_prefixed(name: str) -> bool:
-    return any(name.startswith(prefix) and name != prefix for prefix in PREFIXES)
+class _Tasks:
+    """The tree of tasks that callbacks see: ``fit``, and in it ``estimate`` (with steps of its own) and ``epoch``."""
+
+    def __init__(self, estimator: CoTeachingClassifier, epochs: int, X: Any, y: Any, sample_weight: Any):
+        self._estimator = estimator
+        self._arguments = {
+            "estimator": estimator,
+            "X": X,
+            "y": y,
+            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
+        }
+        estimated = estimator.forget_rate == "auto"
+        self.fit = estimator._init_callback_context(max_subtasks=epochs + estimated)
+        self.fit.call_on_fit_task_begin(**self._arguments)
+
+    def begin(self, name: str, *, within: Any = None, max_subtasks: int = 0) -> Any:
+        """Begin a part of ``fit``, or of the task ``within``."""
+        task = (self.fit if within is None else within).subcontext(task_name=name, max_subtasks=max_subtasks)
+        return task.call_on_fit_task_begin(**self._arguments)
+
+    def end(self, task: Any, attributes: Callable[[], dict] | None = None) -> bool:
+        """End a task; whether a callback wants to stop. They can ask for what would be fitted by now."""
+        if attributes is None:
+            return task.call_on_fit_task_end(**self._arguments)
+        return task.call_on_fit_task_end(
+            **self._arguments, reconstruction_attributes=lambda: self._without_earlier(attributes())
+        )
+
+    def _without_earlier(self, attributes: dict) -> dict:
+        """The attributes, and None for those of an earlier fit, which copies of the estimator would show otherwise."""
+        earlier = [name for name in vars(self._estimator) if name.endswith("_") and not name.endswith("__")]
+        return dict.fromkeys(name for name in earlier if not is_prefixed(name)) | attributes
+
+
+def _networks_and_data(
+    config: TrainingConfig, given: ValidatedData
+) -> tuple[tuple[nn.Module, nn.Module], TrainingData]:
+    """Two fresh networks that can teach each other, and what they learn from."""
+    with random_state(config.device, initial_weights(config.seed)):
+        networks = make_networks(config, given.inputs.form.item_shape, len(given.classes))
+        data = TrainingData.of(given, config.device, config.dtype, as_indices=reads_indices(networks[0]))
+        check_networks(networks, data)
+    warn_of_lost_digits(data)
+    data = data.moved_to_device()
+    standardize(networks, data)
+    return networks, data

@@ -1,30 +1,83 @@
 """From what users hand over to what the training works on, or an error in their words.
 
 X stays in its own form (array, tensor, sparse matrix, Dataset) and is not copied if it need not be; y becomes class
-numbers, weights become one float64 per row. Outputs go back into the namespace of the input here, too.
+numbers, weights become one float64 per example.
 """
+
+import copy
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
-from sklearn import get_config
-from sklearn.utils import compute_class_weight
+from sklearn.utils import column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from skcoteach._sklearn import (
-    InvalidParameterError,
-    check_1d_labels,
-    check_sample_weight,
-    get_namespace_and_device,
-    move_to,
-)
-from skcoteach.batches import Rows, item_of
+from skcoteach._arrays import is_foreign, to_host, to_tensor
+from skcoteach._data.inputs import InputForm, Inputs, item_of
+from skcoteach._sklearn import InvalidParameterError, check_1d_labels, check_sample_weight
 
 
-def check_X(estimator, X, *, reset: bool) -> Rows:
+@dataclass(frozen=True)
+class ValidatedData:
+    """What users handed over, checked.
+
+    Attributes
+    ----------
+    X : object
+        As it was handed over: outputs follow its namespace.
+    inputs : Inputs of length n_samples
+    classes : ndarray of shape (n_classes,)
+        Sorted.
+    codes : ndarray of shape (n_samples,), int
+        Given labels as class numbers.
+    sample_weights, weights : ndarray of shape (n_samples,), float64
+        Without and with ``class_weight``.
+    columns : dict
+        ``n_features_in_`` and, where X has them, ``feature_names_in_``.
+    """
+
+    X: Any
+    inputs: Inputs
+    classes: np.ndarray
+    codes: np.ndarray
+    sample_weights: np.ndarray
+    weights: np.ndarray
+    columns: dict[str, Any]
+
+
+def validate(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, classes: np.ndarray | None = None, *, reset: bool
+) -> ValidatedData:
+    """Check all that is handed to ``fit`` or, unless ``reset``, to a later ``partial_fit``.
+
+    The estimator is not changed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it cannot be trained on.
+    """
+    scratch = copy.copy(estimator)  # scikit-learn's validation writes on it
+    inputs = check_X(scratch, X, reset=reset)
+    y = check_y(scratch, y, len(inputs))
+    classes, codes = encode(y, classes)
+    names = ("n_features_in_", "feature_names_in_")
+    return ValidatedData(
+        X,
+        inputs,
+        classes,
+        codes,
+        check_weights(sample_weight, None, classes, codes),
+        check_weights(sample_weight, estimator.class_weight, classes, codes),
+        {name: getattr(scratch, name) for name in names if hasattr(scratch, name)},
+    )
+
+
+def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
     """Validate X and set or compare ``n_features_in_`` and ``feature_names_in_``.
 
     Parameters
@@ -36,7 +89,7 @@ def check_X(estimator, X, *, reset: bool) -> Rows:
 
     Returns
     -------
-    Rows
+    Inputs
 
     Raises
     ------
@@ -46,22 +99,22 @@ def check_X(estimator, X, *, reset: bool) -> Rows:
         If X is a Dataset without a length, or something that is no data.
     """
     if is_items(X):
-        rows = _check_items(estimator, X)
-        validate_data(estimator, np.empty((1, *rows.item_shape[:1])), reset=reset, skip_check_array=True)
-    elif isinstance(X, Tensor) or _is_foreign(X):
-        rows = _check_tensor(estimator, X if isinstance(X, Tensor) else _to_tensor(X))
-        validate_data(estimator, rows.X, reset=reset, skip_check_array=True)
+        inputs = _check_items(estimator, X)
+        validate_data(estimator, np.empty((1, *inputs.form.item_shape[:1])), reset=reset, skip_check_array=True)
+    elif isinstance(X, Tensor) or is_foreign(X):
+        inputs = _check_tensor(estimator, X if isinstance(X, Tensor) else to_tensor(X))
+        validate_data(estimator, inputs.X, reset=reset, skip_check_array=True)
     else:
         if isinstance(X, DataLoader):
             raise TypeError("X is a DataLoader. Give its dataset; batches are made here, of batch_size examples.")
         X = validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", allow_nd=True)
         if X.dtype.kind not in "biuf":
             raise ValueError(f"X must hold numbers; its dtype is {X.dtype}.")
-        rows = Rows(X)
-    return rows
+        inputs = Inputs(X)
+    return inputs
 
 
-def is_items(X) -> bool:
+def is_items(X: Any) -> bool:
     """Whether X is a Dataset or a list of what a Dataset gives (tensors, or tuples that start with x)."""
     if isinstance(X, Dataset):
         return True
@@ -71,7 +124,7 @@ def is_items(X) -> bool:
     return isinstance(first, Tensor) or (isinstance(X[0], tuple) and isinstance(first, np.ndarray))
 
 
-def _check_items(estimator, X) -> Rows:
+def _check_items(estimator: Any, X: Any) -> Inputs:
     if isinstance(X, IterableDataset) or not hasattr(X, "__len__"):
         raise TypeError(
             "X is a Dataset without a length. Co-teaching draws examples by number, so X must be a map-style Dataset "
@@ -80,13 +133,12 @@ def _check_items(estimator, X) -> Rows:
     _check_not_empty(estimator, "Dataset", (len(X),))
     if item_of(X, 0).ndim == 0:
         raise ValueError("The items of X are single numbers. An example must have at least one axis: shape (1,), say.")
-    rows = Rows(X)
     if torch.empty(0, dtype=item_of(X, 0).dtype).is_complex():
         raise ValueError("Complex data not supported: the items of X are complex.")
-    return rows
+    return Inputs(X)
 
 
-def _check_tensor(estimator, X: Tensor) -> Rows:
+def _check_tensor(estimator: Any, X: Tensor) -> Inputs:
     X = X.detach()
     if X.layout != torch.strided:
         raise ValueError(f"X is a tensor of layout {X.layout}. Give X.to_dense(), or a scipy sparse matrix.")
@@ -106,10 +158,10 @@ def _check_tensor(estimator, X: Tensor) -> Rows:
             f"Input X contains NaN or infinity. {type(estimator).__name__} does not accept missing values; see "
             "sklearn.impute, or remove the rows that contain them."
         )
-    return Rows(X)
+    return Inputs(X)
 
 
-def _check_not_empty(estimator, what: str, shape: tuple[int, ...]) -> None:
+def _check_not_empty(estimator: Any, what: str, shape: tuple[int, ...]) -> None:
     for size, unit in zip(shape, ("sample(s)", "feature(s)"), strict=False):
         if size < 1:
             raise ValueError(
@@ -118,14 +170,13 @@ def _check_not_empty(estimator, what: str, shape: tuple[int, ...]) -> None:
             )
 
 
-def check_form(rows: Rows, fitted, name: str) -> None:
+def check_form(form: InputForm, fitted: InputForm, name: str) -> None:
     """Compare the form of X with that of the X of ``fit``.
 
     Parameters
     ----------
-    rows : Rows
-    fitted : FitState
-        Has ``item_shape``, ``kind`` and ``indices`` of the X of ``fit``.
+    form, fitted : InputForm
+        Of X, and of the X of ``fit``.
     name : str
         Of the estimator, for the message.
 
@@ -134,20 +185,20 @@ def check_form(rows: Rows, fitted, name: str) -> None:
     ValueError
         If an example has another shape, or if its numbers would mean something else to the networks.
     """
-    if rows.item_shape != fitted.item_shape:
+    if form.item_shape != fitted.item_shape:
         raise ValueError(
-            f"X has examples of shape {rows.item_shape}, but {name} was fitted on examples of shape "
+            f"X has examples of shape {form.item_shape}, but {name} was fitted on examples of shape "
             f"{fitted.item_shape}."
         )
     # Numbers in a table mean the same as integers and as floats; those of images and indices do not.
-    if rows.kind != fitted.kind and (len(rows.item_shape) > 1 or fitted.indices):
+    if form.kind != fitted.kind and (len(form.item_shape) > 1 or fitted.as_indices):
         raise ValueError(
-            f"X holds {rows.kind}, but {name} was fitted on {fitted.kind}. Convert X to the dtype that it was fitted "
+            f"X holds {form.kind}, but {name} was fitted on {fitted.kind}. Convert X to the dtype that it was fitted "
             "on: uint8 images are divided by 255, other numbers are taken as they are."
         )
 
 
-def check_y(estimator, y, n_samples: int) -> np.ndarray:
+def check_y(estimator: Any, y: Any, n_samples: int) -> np.ndarray:
     """The given labels as a 1-D array on the host.
 
     Raises
@@ -189,7 +240,7 @@ def encode(y: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, np.nd
     return found, codes
 
 
-def check_weights(sample_weight, class_weight, classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def check_weights(sample_weight: Any, class_weight: Any, classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Weight of each example: sample weight times the weight of its given class, (n_samples,) float64.
 
     Raises
@@ -227,36 +278,15 @@ def _class_weights(class_weight: dict, classes: list) -> np.ndarray:
     return weights
 
 
-def to_host(array):
-    """A tensor or array of another library as a NumPy array; anything else unchanged."""
-    if isinstance(array, Tensor):
-        return array.detach().cpu().numpy()
-    if _is_foreign(array):
-        return move_to(array, xp=np, device="cpu")
-    return array
+def sorted_classes(classes: Any) -> np.ndarray:
+    """The ``classes`` of ``partial_fit``.
 
-
-def to_namespace_of(values: Tensor | np.ndarray, X):
-    """An output as scikit-learn's users expect it: NumPy, or what and where X is while array API dispatch is on."""
-    if get_config()["array_api_dispatch"] and (isinstance(X, Tensor) or _is_foreign(X)):
-        if isinstance(X, Tensor) and isinstance(values, Tensor):
-            return values.to(X.device)
-        xp, _, device = get_namespace_and_device(X)
-        return move_to(to_host(values), xp=xp, device=device)
-    return to_host(values)
-
-
-def _is_foreign(array) -> bool:
-    """Whether scikit-learn, told to, treats this as an array of a library other than NumPy and torch."""
-    return (
-        get_config()["array_api_dispatch"]
-        and hasattr(array, "__array_namespace__")
-        and not isinstance(array, (np.ndarray, np.generic, Tensor))
-        and not sparse.issparse(array)
-    )
-
-
-def _to_tensor(X) -> Tensor:
-    _, _, device = get_namespace_and_device(X)
-    xp, _, _ = get_namespace_and_device(torch.empty(0))
-    return move_to(X, xp=xp, device="cuda" if "cuda" in str(device).lower() else "cpu")
+    Raises
+    ------
+    ValueError
+        If they are not one axis of labels without NaN.
+    """
+    classes = np.unique(column_or_1d(to_host(classes)))
+    if classes.dtype.kind == "f" and np.isnan(classes).any():
+        raise ValueError("classes contains NaN.")
+    return classes

@@ -1,0 +1,47 @@
+"""Arrays of other libraries to NumPy or torch, and outputs back to the library and device of the input."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn import get_config
+from torch import Tensor
+
+from skcoteach._sklearn import get_namespace_and_device, move_to
+
+
+def is_foreign(array: Any) -> bool:
+    """Whether scikit-learn, told to, treats this as an array of a library other than NumPy and torch."""
+    return (
+        get_config()["array_api_dispatch"]
+        and hasattr(array, "__array_namespace__")
+        and not isinstance(array, (np.ndarray, np.generic, Tensor))
+        and not sparse.issparse(array)
+    )
+
+
+def to_host(array: Any) -> Any:
+    """A tensor or array of another library as a NumPy array; anything else unchanged."""
+    if isinstance(array, Tensor):
+        return array.detach().cpu().numpy()
+    if is_foreign(array):
+        return move_to(array, xp=np, device="cpu")
+    return array
+
+
+def to_tensor(array: Any) -> Tensor:
+    """An array of another library as a tensor."""
+    _, _, device = get_namespace_and_device(array)
+    xp, _, _ = get_namespace_and_device(torch.empty(0))
+    return move_to(array, xp=xp, device="cuda" if "cuda" in str(device).lower() else "cpu")
+
+
+def to_namespace_of(values: Tensor | np.ndarray, X: Any) -> Any:
+    """An output as scikit-learn's users expect it: NumPy, or what and where X is while array API dispatch is on."""
+    if get_config()["array_api_dispatch"] and (isinstance(X, Tensor) or is_foreign(X)):
+        if isinstance(X, Tensor) and isinstance(values, Tensor):
+            return values.to(X.device)
+        xp, _, device = get_namespace_and_device(X)
+        return move_to(to_host(values), xp=xp, device=device)
+    return to_host(values)

@@ -1,0 +1,77 @@
+"""From the parameters of the estimator to a :class:`~skcoteach._training.config.TrainingConfig`: resolved once."""
+
+import secrets
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from skcoteach._training.config import TrainingConfig
+from skcoteach._training.device import DTYPES, choose_device
+from skcoteach._training.noise_estimate import FALLBACK_FORGET_RATE
+
+#: Names of parameters that are passed on, to the modules and to the optimizer.
+PREFIXES = ("module__", "module2__", "optimizer__")
+
+_AS_GIVEN = (
+    "module", "module2", "optimizer", "lr", "epochs", "batch_size", "num_iter_per_epoch", "num_gradual", "exponent",
+    "class_floor", "epoch_decay_start", "augment", "average_decay", "precision", "compile",
+)  # fmt: skip
+
+
+def is_prefixed(name: str) -> bool:
+    """Whether a parameter of this name is passed on."""
+    return any(name.startswith(prefix) and name != prefix for prefix in PREFIXES)
+
+
+def resolve(
+    parameters: dict[str, Any], X: Any, *, device: torch.device | None = None, seed: int | None = None
+) -> TrainingConfig:
+    """The parameters as the training takes them.
+
+    Parameters
+    ----------
+    parameters : dict
+        Of the estimator, valid each by itself. NumPy's numbers become Python's, which neither overflow nor surprise
+        torch.
+    X : object
+        The data: the device may follow them.
+    device : torch.device, optional
+        Of an earlier training that is gone on with. None: chosen.
+    seed : int, optional
+        Of an earlier training. None: drawn by ``random_state``.
+
+    Raises
+    ------
+    ValueError
+        If parameters cannot be used together, or not here.
+    """
+    parameters = {
+        name: value.item() if isinstance(value, np.generic) and not is_prefixed(name) else value
+        for name, value in parameters.items()
+    }
+    module, module2, optimizer = (_with_prefix(parameters, prefix) for prefix in PREFIXES)
+    config = TrainingConfig(
+        **{name: parameters[name] for name in _AS_GIVEN},
+        module_options=module,
+        module2_options=module2,
+        optimizer_options=optimizer,
+        device=choose_device(parameters["device"], X, parameters["precision"]) if device is None else device,
+        dtype=DTYPES[parameters["precision"]],
+        seed=_draw_seed(parameters["random_state"]) if seed is None else seed,
+    )
+    forget_rate = parameters["forget_rate"]
+    config.forget_rates(FALLBACK_FORGET_RATE if forget_rate == "auto" else forget_rate)  # refuses what cannot be
+    return config
+
+
+def _with_prefix(parameters: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
+
+
+def _draw_seed(random_state: Any) -> int:
+    """A seed; None draws from the operating system, not from NumPy's global state."""
+    if random_state is None:
+        return secrets.randbits(31)
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))

@@ -1,0 +1,118 @@
+"""How blocks of examples come to the device: from where they lie, read ahead by a thread, or loaded by processes.
+
+What an example is and how it is converted, ``inputs`` knows. Here it is only decided who fetches it, and when.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from skcoteach._data.inputs import Inputs, item_of
+
+#: Processes that load the items of a Dataset for an accelerator, where there are as many cores to spare.
+MOST_WORKERS = 4
+
+
+def stream(inputs: Inputs, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The examples of an order, in blocks, without waiting for the device.
+
+    The items of a Dataset are loaded by processes if an accelerator waits for them. Other examples that are on the
+    disk, or not on the device, are read by a thread while the block before is worked on.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    order : Tensor of shape (n,), int64, on the CPU
+        Indices of examples.
+    size : int
+        Examples of a block; the last one may have fewer.
+
+    Yields
+    ------
+    indices : Tensor of shape (n,), int64, on the device
+    block : Tensor of shape (n, ...), on the device
+        The examples with these indices, as ``inputs`` gives them.
+    """
+    on_cuda = inputs.device.type == "cuda"
+    here = (order.pin_memory() if on_cuda else order).to(inputs.device, non_blocking=on_cuda).split(size)
+    parts = order.split(size)
+    if inputs.is_dataset and _n_workers(inputs.device) and _may_fork(inputs):
+        blocks = _by_processes(inputs, parts)
+    elif inputs.is_far:
+        blocks = _read_ahead(inputs, parts)
+    else:
+        blocks = (inputs[part] for part in (here if inputs.is_on_device else parts))
+    return zip(here, blocks, strict=True)
+
+
+def _n_workers(device: torch.device) -> int:
+    """None for the CPU, whose cores are busy with the networks."""
+    return 0 if device.type == "cpu" else min(MOST_WORKERS, (os.cpu_count() or 1) - 1)
+
+
+def _may_fork(inputs: Inputs) -> bool:
+    """Whether processes can be started here and can load the items."""
+    fork = multiprocessing.get_start_method(allow_none=True) in (None, "fork") and os.name == "posix"
+    return fork and not multiprocessing.current_process().daemon and item_of(inputs.X, 0).is_cpu
+
+
+class _Blocks(TorchDataset):
+    """A Dataset of which an item is a block of examples on the host."""
+
+    def __init__(self, inputs: Inputs, parts: Sequence[Tensor]):
+        self.inputs = inputs
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> Tensor:
+        return self.inputs.read(self.parts[number])
+
+
+def _by_processes(inputs: Inputs, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+    on_cuda = inputs.device.type == "cuda"
+    workers = _n_workers(inputs.device)
+    for block in DataLoader(_Blocks(inputs, parts), batch_size=None, num_workers=workers, pin_memory=on_cuda):
+        yield inputs.convert(block)
+
+
+def _read_ahead(inputs: Inputs, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        sent = _Sender(inputs)
+        coming = thread.submit(sent, parts[0])
+        for part in parts[1:]:
+            block = coming.result()
+            coming = thread.submit(sent, part)
+            yield sent.arrived(block)
+        yield sent.arrived(coming.result())
+
+
+class _Sender:
+    """Reads a block and sends it off; on CUDA by a stream of its own, beside the work on the block before."""
+
+    def __init__(self, inputs: Inputs):
+        self.inputs = inputs
+        self.stream = torch.cuda.Stream(inputs.device) if inputs.device.type == "cuda" else None
+
+    def __call__(self, part: Tensor) -> Tensor:
+        block = self.inputs.read(part)
+        if self.stream is not None and block.device.type == "cpu":
+            block = block.pin_memory()
+        with nullcontext() if self.stream is None else torch.cuda.stream(self.stream):
+            return block.to(self.inputs.device, non_blocking=self.stream is not None)
+
+    def arrived(self, block: Tensor) -> Tensor:
+        """The block, once it is there; the host does not wait for that."""
+        if self.stream is not None:
+            here = torch.cuda.current_stream(self.inputs.device)
+            here.wait_stream(self.stream)
+            block.record_stream(here)
+        return self.inputs.convert(block)

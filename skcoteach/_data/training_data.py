@@ -1,0 +1,106 @@
+"""What a training learns from, on its device: made once, never changed."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skcoteach._data.inputs import Inputs
+from skcoteach._data.validation import ValidatedData
+from skcoteach._errors import warn_user
+
+#: Numbers of X that are looked at to see what precision it needs.
+NUMBERS_LOOKED_AT = 2**18
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The examples to learn from and what is known of them.
+
+    Attributes
+    ----------
+    inputs : Inputs of length n_samples
+    n_classes : int
+    codes : ndarray of shape (n_samples,), int
+        Given labels as class numbers.
+    sample_weights, full_weights : ndarray of shape (n_samples,), float64
+        Without and with the weights of the classes.
+    targets : Tensor of shape (n_samples,), int64, on the device
+        The given labels.
+    weights : Tensor of shape (n_samples,), of the networks' dtype, on the device
+        The weights with those of the classes.
+    drawn : Tensor of shape (n_drawn,), int64, on the CPU
+        Indices of the examples that are trained on: those that have weight.
+    drawn_targets : Tensor of shape (n_drawn,), int64, on the CPU
+        Their given labels.
+    largest_weight : float
+        No example has more.
+    """
+
+    inputs: Inputs
+    n_classes: int
+    codes: np.ndarray
+    sample_weights: np.ndarray
+    full_weights: np.ndarray
+    targets: Tensor
+    weights: Tensor
+    drawn: Tensor
+    drawn_targets: Tensor
+    largest_weight: float
+
+    @classmethod
+    def of(cls, data: ValidatedData, device: torch.device, dtype: torch.dtype, *, as_indices: bool) -> "TrainingData":
+        """Validated data on the device.
+
+        Raises
+        ------
+        ValueError
+            If the weights cannot be held in ``dtype``.
+        """
+        weights = torch.tensor(data.weights, dtype=dtype, device="cpu")
+        drawn = np.flatnonzero(weights.numpy())
+        if not len(drawn):
+            raise ValueError(f"All weights are so small that they are zero in {dtype}; multiply them by some number.")
+        if not torch.isfinite(weights.sum()):
+            raise ValueError(f"The weights add up to more than {dtype} can hold; divide them by some number.")
+        return cls(
+            inputs=data.inputs.to(device, dtype, as_indices=as_indices),
+            n_classes=len(data.classes),
+            codes=data.codes,
+            sample_weights=data.sample_weights,
+            full_weights=data.weights,
+            targets=torch.tensor(data.codes, dtype=torch.int64, device=device),
+            weights=weights.to(device),
+            drawn=torch.from_numpy(drawn),
+            drawn_targets=torch.from_numpy(data.codes[drawn]).long(),
+            largest_weight=float(weights.max()),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.targets.device
+
+    def part(self, wanted: Tensor) -> "TrainingData":
+        """With only those examples to draw from that are ``wanted``, (n_samples,) bool on the CPU."""
+        kept = wanted[self.drawn]
+        return dataclasses.replace(self, drawn=self.drawn[kept], drawn_targets=self.drawn_targets[kept])
+
+    def moved_to_device(self) -> "TrainingData":
+        """With X itself on the device, if it is a GPU that has room for it."""
+        return dataclasses.replace(self, inputs=self.inputs.moved_to_device())
+
+
+def warn_of_lost_digits(data: TrainingData) -> None:
+    """Warn of columns of a table whose numbers are too much alike, too large or too small for the precision."""
+    some = max(min(NUMBERS_LOOKED_AT // max(data.inputs.form.item_shape[0], 1), len(data.drawn)), 1)
+    columns = data.inputs.columns_that_lose_digits(data.drawn[:: -(-len(data.drawn) // some)])
+    if columns:
+        listed = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
+        warn_user(
+            f"Column(s) {listed} of X: float32 does not hold the differences between the values (they are far from "
+            "zero) or the values themselves (too large or too small). Scale X, with "
+            'sklearn.preprocessing.StandardScaler say, or use precision="float64".'
+        )

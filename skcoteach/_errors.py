@@ -1,0 +1,75 @@
+"""What goes wrong, in the user's words: errors of torch retold, and warnings at the user's own line."""
+
+import contextlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+
+import sklearn.callback
+import torch
+from torch import Tensor, nn
+
+_PACKAGE = os.path.dirname(os.path.realpath(__file__)) + os.sep
+_TORCH = os.path.dirname(os.path.realpath(torch.__file__)) + os.sep
+_NETWORKS = _PACKAGE + "networks.py"
+#: Run in the user's place: they only call the package.
+_BENCHMARKS = _PACKAGE + "benchmarks" + os.sep
+#: What wraps the methods that users call.
+_WRAPPERS = (
+    os.path.realpath(contextlib.__file__),
+    os.path.dirname(os.path.realpath(sklearn.callback.__file__)) + os.sep,
+)
+
+
+class DivergedError(ValueError):
+    """The loss became NaN or infinite."""
+
+
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line from which the package was called."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and _is_ours(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _is_ours(file: str) -> bool:
+    file = os.path.realpath(file)
+    return file.startswith((_PACKAGE, *_WRAPPERS)) and not file.startswith(_BENCHMARKS)
+
+
+def raised_by_torch(error: BaseException) -> bool:
+    """Whether an error comes from a file of torch or from our own layers, rather than from the user's code."""
+    raised_in = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return raised_in.startswith(_TORCH) or raised_in == _NETWORKS
+
+
+def is_of_the_device(error: BaseException) -> bool:
+    """Whether the device, not what it was asked to compute, is the reason."""
+    return isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
+
+
+@contextlib.contextmanager
+def explained(network: nn.Module, inputs: Tensor) -> Iterator[None]:
+    """Where torch cannot compile or compute a network, say what it was given; the user's own errors pass as they are.
+
+    Raises
+    ------
+    ValueError
+        If torch complains.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"compile=True cannot be done here: {reason}. Use compile=False.") from error
+        computing = isinstance(error, (RuntimeError, IndexError)) and not is_of_the_device(error)
+        if not computing or not raised_by_torch(error):
+            raise
+        raise ValueError(
+            f"{type(network).__name__} cannot take a batch of X with shape {tuple(inputs.shape)} and dtype "
+            f"{inputs.dtype}: {error}"
+        ) from error

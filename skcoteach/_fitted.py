@@ -1,0 +1,199 @@
+"""From a training to the fitted attributes of the estimator, and back to a training that goes on. A query: it changes
+nothing in the trainer.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skcoteach._arrays import to_namespace_of
+from skcoteach._data.inputs import InputForm
+from skcoteach._data.validation import ValidatedData
+from skcoteach._errors import warn_user
+from skcoteach._training.device import predictions, random_state, scale_of_logits
+from skcoteach._training.inference import mean_probabilities, predict
+from skcoteach._training.label_statistics import Labels
+from skcoteach._training.module_state import copied, load_state
+from skcoteach._training.trainer import Trainer
+from skcoteach.noise import MAXIMUM_TEMPERATURE
+
+Networks = tuple[nn.Module, nn.Module]
+
+
+@dataclass(frozen=True)
+class FitState:
+    """What a fitted estimator keeps for itself.
+
+    Its arrays live on the host, whatever the namespace of the public attributes is; tensors on the device of the
+    networks.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,)
+    form : InputForm
+        Of the X of ``fit``.
+    seed : int
+    optimizer : callable
+        Made what ``training`` holds the states of.
+    training : dict
+        The parts of :meth:`Trainer.state_dict` that ``partial_fit`` goes on from and that are in no public attribute.
+    labels : Labels or None
+        What was found out about each example by ``fit``.
+    """
+
+    classes: np.ndarray
+    form: InputForm
+    seed: int
+    optimizer: Callable
+    training: dict[str, Any]
+    labels: Labels | None
+
+
+def fitted_attributes(
+    trainer: Trainer,
+    data: ValidatedData,
+    *,
+    temperature: float | None = None,
+    per_example: bool = True,
+    copies: bool = False,
+) -> dict[str, Any]:
+    """Fitted attributes as if the training had ended with the last epoch.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        At least one epoch old. Its networks become those of the estimator, unless their weights lie in one memory.
+    data : ValidatedData
+        What it is trained on, as it was handed over.
+    temperature : float, optional
+        That of an earlier fit. None: found from the noise estimate.
+    per_example : bool
+        Whether there are attributes of single examples.
+    copies : bool
+        Whether later epochs must not change what is returned.
+    """
+    networks = _networks_that_predict(trainer, copies=copies)
+    labels = _labels(trainer, networks) if per_example else None
+    attributes: dict[str, Any] = {
+        "classes_": data.classes if data.classes.dtype.kind in "OUS" else to_namespace_of(data.classes, data.X),
+        **data.columns,
+        "modules_": networks,
+        "temperature_": _temperature(trainer, networks) if temperature is None else temperature,
+        "forget_rate_": trainer.noise_estimate.forget_rate,
+        "forget_rate_schedule_": to_namespace_of(trainer.forget_rates, data.X),
+        "n_iter_": trainer.epoch,
+        "history_": list(trainer.history),
+        "_state": FitState(
+            data.classes,
+            trainer.data.inputs.form,
+            trainer.config.seed,
+            trainer.config.optimizer,
+            _what_goes_on(trainer, copies=copies),
+            labels,
+        ),
+    }
+    if labels is not None:
+        attributes["kept_frequency_"] = to_namespace_of(trainer.label_statistics.kept_frequency(), data.X)
+        attributes["label_quality_"] = to_namespace_of(labels.quality.copy(), data.X)
+    estimate = trainer.noise_estimate
+    if estimate.noise_rate is not None and estimate.noise_matrix is not None:
+        attributes["noise_rate_"] = estimate.noise_rate
+        attributes["noise_matrix_"] = to_namespace_of(estimate.noise_matrix.numpy(), data.X)
+    return attributes
+
+
+def go_on(trainer: Trainer, state: FitState, modules: Networks, history: list[dict]) -> None:
+    """Have a fresh trainer, made from copies of ``modules``, go on where the fitted one was.
+
+    Where the optimizer is another one, or has to train other tensors, it starts anew.
+    """
+    fresh = trainer.state_dict()
+    earlier = copied(state.training)
+    goes_on = {"history": history, "networks": earlier.get("networks", fresh["networks"])}
+    if trainer.average is not None and "n_averaged" in earlier:  # the modules are the averages
+        goes_on["average"] = fresh["average"] | {"n_updates": earlier["n_averaged"]}
+    keepers = earlier["n_keepers"]
+    if len(keepers) == len(fresh["n_keepers"]):  # of other data; of as many other examples they do no harm
+        goes_on["n_keepers"] = keepers.long()
+    if trainer.config.optimizer is state.optimizer:
+        shapes = [[own["shapes"] for own in some] for some in (earlier["optimizers"], fresh["optimizers"])]
+        if shapes[0] == shapes[1]:
+            goes_on["optimizers"] = [  # with the options of now, set_params may have changed them
+                own | {"state": before["state"]}
+                for own, before in zip(fresh["optimizers"], earlier["optimizers"], strict=True)
+            ]
+        else:
+            warn_user(
+                "The networks are trained in another way than by the last call (layers were frozen or given hooks, or "
+                "compile or precision was changed): the optimizer starts anew."
+            )
+    trainer.load_state_dict(fresh | goes_on)
+
+
+def _what_goes_on(trainer: Trainer, *, copies: bool) -> dict[str, Any]:
+    state = trainer.state_dict()
+    kept: dict[str, Any] = {"optimizers": state["optimizers"]}
+    if copies:
+        kept = copied(kept)
+    kept["n_keepers"] = state["n_keepers"].to(torch.uint8)
+    if trainer.average is not None:
+        kept |= {"networks": copied(state["networks"]), "n_averaged": state["average"]["n_updates"]}
+    return kept
+
+
+def _networks_that_predict(trainer: Trainer, *, copies: bool) -> Networks:
+    """Those with averaged weights, where there are averages."""
+    if trainer.average is None and not copies and not trainer.weights_are_joint:
+        return trainer.networks
+    networks = copy.deepcopy(trainer.networks)
+    if trainer.average is not None:
+        for network, average in zip(networks, trainer.average.values, strict=True):
+            load_state(network, average)
+    return networks
+
+
+def _labels(trainer: Trainer, networks: Networks) -> Labels:
+    data, config = trainer.data, trainer.config
+    unseen = trainer.label_statistics.never_seen()
+    now = np.empty((0, data.n_classes))
+    if len(unseen):
+        with random_state(data.device, predictions(config.seed, trainer.epoch)):
+            probabilities = predict(
+                networks, data.inputs, mean_probabilities, torch.from_numpy(unseen), precision=config.precision
+            )
+        now = probabilities.cpu().numpy()
+    return trainer.label_statistics.labels(now, trainer.noise_estimate, data.full_weights)
+
+
+def _temperature(trainer: Trainer, networks: Networks) -> float:
+    """The temperature of the cross-fit, times how much larger logits have become than those had become there."""
+    estimate = trainer.noise_estimate
+    if estimate.temperature is None:
+        return 1.0
+    growth = 1.0
+    if trainer.average is not None:  # what is known of the logits is of the weights trained last
+        before = _logit_scale(trainer, trainer.networks)
+        growth = _logit_scale(trainer, networks) / before if before else 1.0
+    before, now = estimate.logit_scale, trainer.logit_scale * growth
+    if not (0 < before < math.inf and 0 < now < math.inf):
+        return 1.0
+    return min(max(estimate.temperature * now / before, 1.0), MAXIMUM_TEMPERATURE)
+
+
+def _logit_scale(trainer: Trainer, networks: Networks) -> float:
+    """How large the logits of networks in eval mode are on some of the data."""
+    data, config = trainer.data, trainer.config
+    some = data.drawn[:: max(len(data.drawn) // (10 * trainer.batch_size), 1)]
+    with random_state(data.device, scale_of_logits(config.seed, trainer.epoch)):
+        return float(predict(networks, data.inputs, _deviations, some, precision=config.precision).mean())
+
+
+def _deviations(logits: Tensor) -> Tensor:
+    """Standard deviation of each example's logits, mean over the networks: (n, 1) of (2, n, n_classes)."""
+    return logits.std(2, correction=0).mean(0)[:, None]

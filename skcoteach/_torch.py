@@ -1,0 +1,60 @@
+"""The private corners of torch that the package needs, used in this one place.
+
+When torch moves one of them, this is the file to mend.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.module import _has_any_global_hook
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether something listens when the module is called."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or _has_any_global_hook()
+
+
+def is_hooked_parameter(parameter: nn.Parameter) -> bool:
+    """Whether something listens when the parameter gets its gradient."""
+    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
+
+
+def keeps_running_statistics(module: nn.Module) -> bool:
+    """Whether the module is a normalisation whose mean and variance follow the batches."""
+    return isinstance(module, _NormBase) and module.track_running_stats
+
+
+def fused_adam_(parameter: Tensor, state: dict[str, Tensor], group: dict) -> None:
+    """Update one tensor as :class:`torch.optim.Adam` with ``fused=True`` does, and the state with it."""
+    beta1, beta2 = group["betas"]
+    update = torch._fused_adamw_ if group.get("decoupled_weight_decay") else torch._fused_adam_
+    state["step"] += 1
+    gradient: Any = parameter.grad
+    update(
+        [parameter],
+        [gradient],
+        [state["exp_avg"]],
+        [state["exp_avg_sq"]],
+        [state["max_exp_avg_sq"]] if group["amsgrad"] else [],
+        [state["step"]],
+        lr=group["lr"],
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=group["weight_decay"],
+        eps=group["eps"],
+        amsgrad=group["amsgrad"],
+        maximize=group["maximize"],
+    )
+
+
+def tanh_backward(gradient: Tensor, output: Tensor) -> Tensor:
+    """Gradient of the input of ``tanh``."""
+    return torch.ops.aten.tanh_backward(gradient, output)
+
+
+def sigmoid_backward(gradient: Tensor, output: Tensor) -> Tensor:
+    """Gradient of the input of ``sigmoid``."""
+    return torch.ops.aten.sigmoid_backward(gradient, output)

@@ -1,0 +1,171 @@
+"""The device and what belongs to it: the choice, precisions, random numbers, and settings that all threads share.
+
+Settings of the process are changed for a while and left as they were found; who does so holds :data:`SHARED_STATE`.
+"""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skcoteach._sklearn import InvalidParameterError
+
+#: Of the networks' weights, by the name of the precision.
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
+
+#: Held by who has changed what all threads of the process share (global random states, settings of torch).
+SHARED_STATE = threading.RLock()
+
+
+def choose_device(device: Any, X: Any, precision: str) -> torch.device:
+    """The device to train on.
+
+    Parameters
+    ----------
+    device : "auto", str, int or torch.device
+    X : Tensor or anything else
+        "auto" follows a tensor that lies on an accelerator.
+    precision : {"float32", "tf32", "bf16", "float64"}
+
+    Raises
+    ------
+    InvalidParameterError
+        If torch does not know the device, if it is not there, or if it lacks the precision.
+    """
+    if isinstance(device, str) and device == "auto":
+        if isinstance(X, Tensor) and X.device.type != "cpu":
+            return X.device
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        lacks_precision = accelerator is not None and accelerator.type == "mps" and precision == "float64"
+        return torch.device("cpu") if accelerator is None or lacks_precision else accelerator
+    try:
+        wanted = torch.device(device)
+        if wanted.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(1, dtype=DTYPES[precision], device=wanted)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidParameterError(
+            f"device={device!r} cannot be used with precision={precision!r}: {reason}"
+        ) from error
+    return wanted
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """In which many numbers are added up: double precision, where the device has it."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+# Each purpose has random numbers of its own, told apart by what seeds them.
+
+
+def initial_weights(seed: int) -> tuple[int, ...]:
+    """Entropy of the networks' first weights."""
+    return seed, 0
+
+
+def order_and_noise(seed: int, epoch: int) -> tuple[int, ...]:
+    """Entropy of an epoch: the order of its examples, dropout and augmentation."""
+    return seed, epoch + 1
+
+
+def predictions(seed: int, epoch: int) -> tuple[int, ...]:
+    """Entropy of what networks draw that draw in eval mode, when they predict after so many epochs."""
+    return seed, epoch, 1
+
+
+def scale_of_logits(seed: int, epoch: int) -> tuple[int, ...]:
+    """As :func:`predictions`, where the size of logits is measured."""
+    return seed, epoch, 2
+
+
+@contextmanager
+def random_state(device: torch.device, entropy: tuple[int, ...]) -> Iterator[None]:
+    """Seed torch, NumPy and Python from ``entropy``, and leave their global states as they were found.
+
+    Convolutions on CUDA take algorithms that give the same bits again. As these states belong to the whole process,
+    threads take turns.
+    """
+    seeds = np.random.SeedSequence(entropy).generate_state(3)
+    cudnn = torch.backends.cudnn
+    with SHARED_STATE, torch.random.fork_rng(devices=[]), _forked_accelerator(device, int(seeds[2])):
+        python_state, numpy_state = random.getstate(), np.random.get_state()
+        benchmark, deterministic = cudnn.benchmark, cudnn.deterministic
+        random.seed(int(seeds[0]))
+        np.random.seed(seeds[1])
+        torch.default_generator.manual_seed(int(seeds[2]))
+        try:
+            cudnn.benchmark, cudnn.deterministic = False, True
+            yield
+        finally:
+            cudnn.benchmark, cudnn.deterministic = benchmark, deterministic
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+@contextmanager
+def _forked_accelerator(device: torch.device, seed: int) -> Iterator[None]:
+    """The generator of an accelerator seeded, and left as it was found."""
+    if device.type == "mps":  # there is one, and its functions take no device
+        found = torch.mps.get_rng_state()
+        torch.mps.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.mps.set_rng_state(found)
+    elif device.type in ("cuda", "xpu"):
+        module = torch.get_device_module(device)
+        with torch.random.fork_rng(devices=[device], device_type=device.type), module.device(device):
+            module.manual_seed(seed)
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def ignoring_callers_modes() -> Iterator[None]:
+    """As by default where the caller is within ``torch.no_grad``, ``inference_mode`` or ``autocast``."""
+    with torch.inference_mode(False), torch.enable_grad(), without_autocast():
+        yield
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """As by default where the caller is within ``torch.autocast``: the precision is a parameter."""
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def float32_products(device: torch.device, precision: str) -> Iterator[None]:
+    """Where ``precision`` is "tf32", multiply float32 numbers on CUDA in TF32; leave the settings as found."""
+    if device.type != "cuda" or precision != "tf32":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    settings: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]  # type: ignore[attr-defined]
+    with SHARED_STATE:
+        before = [each.fp32_precision for each in settings]
+        try:
+            for each in settings:
+                each.fp32_precision = "tf32"
+            yield
+        finally:
+            for each, found in zip(settings, before, strict=True):
+                each.fp32_precision = found
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Where ``precision`` is "bf16", layers that gain by it compute in bfloat16."""
+    if precision != "bf16":
+        return nullcontext()
+    # the cache of converted weights would outlive the next step where the caller is within autocast
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)

@@ -1,0 +1,74 @@
+"""Any two networks: one forward of each, one backward of both."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from skcoteach._errors import explained
+from skcoteach._training.device import autocast
+from skcoteach._training.engines.logits import MODULES, check_logits
+from skcoteach.networks import CifarCNN, SmallCNN
+
+#: Networks that take images with their channels last, as convolutions are fastest; a user's may reshape in other order.
+CHANNELS_LAST = (SmallCNN, CifarCNN)
+
+
+class Autograd:
+    """Computes each network by itself.
+
+    Parameters
+    ----------
+    networks : sequence of two nn.Module
+    n_classes : int
+    precision : {"float32", "tf32", "bf16", "float64"}
+    compiled : bool
+        Whether ``torch.compile`` makes the forward and backward of each.
+    """
+
+    owns_memory = False
+
+    def __init__(
+        self, networks: Sequence[nn.Module], n_classes: int, *, precision: str = "float32", compiled: bool = False
+    ):
+        self._n_classes = n_classes
+        self._precision = precision
+        self._outputs: list[Tensor] = []
+        self.parameters = [[p for p in network.parameters() if p.requires_grad] for network in networks]
+        self._network = networks[0]
+        self._layout = torch.contiguous_format
+        if all(type(network) in CHANNELS_LAST for network in networks):
+            self._layout = torch.channels_last
+            for network in networks:
+                network.to(memory_format=self._layout)  # type: ignore[call-overload]
+        self._calls = [torch.compile(network) if compiled else network for network in networks]
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """The examples in the memory layout that the networks work in."""
+        return inputs.contiguous(memory_format=self._layout) if self._layout is torch.channels_last else inputs
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Both networks' logits, (2, n_classes, n).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a network returns something else than logits that depend on its parameters.
+        """
+        first = inputs.clone()  # its layers may work in place
+        with autocast(inputs.device, self._precision), explained(self._network, inputs):
+            self._outputs = [self._calls[0](first), self._calls[1](inputs)]
+        for outputs, parameter in zip(self._outputs, MODULES, strict=True):
+            check_logits(outputs, parameter, len(inputs), self._n_classes)
+            if not outputs.requires_grad:
+                raise ValueError(f"The outputs of the network made by {parameter} do not depend on its parameters.")
+        logits = torch.stack([outputs.detach().T for outputs in self._outputs])
+        return logits.float() if logits.itemsize < 4 else logits
+
+    def backward(self, gradient: Tensor) -> None:
+        """Set the gradients of both networks' parameters."""
+        for parameters in self.parameters:
+            for parameter in parameters:
+                parameter.grad = None
+        own = [each.to(outputs.dtype) for each, outputs in zip(gradient.mT.contiguous(), self._outputs, strict=True)]
+        torch.autograd.backward(self._outputs, own)

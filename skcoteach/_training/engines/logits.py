@@ -1,0 +1,54 @@
+"""What an engine is, and what counts as logits."""
+
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+#: The parameters of the estimator that make the first and the second network, for messages.
+MODULES = ("module", "module2")
+
+
+class Engine(Protocol):
+    """How two networks are computed, forward and backward; which gradient they get, is decided in ``steps``.
+
+    Attributes
+    ----------
+    parameters : list of lists of nn.Parameter
+        What the optimizer trains: a list for each network, or one for both where they lie in the same tensors.
+    owns_memory : bool
+        Whether the networks' weights lie in memory of the engine's, all in one.
+    """
+
+    parameters: list[list[nn.Parameter]]
+    owns_memory: bool
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """What can be done to many examples at once, before they are cut into batches."""
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Both networks' logits for a batch of prepared inputs: (2, n_classes, n), without a graph."""
+
+    def backward(self, gradient: Tensor) -> None:
+        """Set the gradient of every parameter, given that of the last logits, (2, n_classes, n); once for these."""
+
+
+def check_logits(outputs: Any, parameter: str, n: int, n_classes: int) -> None:
+    """Refuse what is no raw logits of the batch.
+
+    Raises
+    ------
+    TypeError
+        If a network returned something else than a tensor of floating point numbers.
+    ValueError
+        If the shape is not (n, n_classes).
+    """
+    if not isinstance(outputs, Tensor):
+        kind = type(outputs).__name__
+        raise TypeError(f"The network made by {parameter} must return a tensor of raw logits; it returned a {kind}.")
+    if not outputs.is_floating_point():
+        raise TypeError(f"The network made by {parameter} must return floating point logits; got {outputs.dtype}.")
+    if tuple(outputs.shape) != (n, n_classes):
+        raise ValueError(
+            f"The network made by {parameter} must return raw logits of shape (n_samples, n_classes), here "
+            f"{(n, n_classes)} (one column per class, also for two classes); got shape {tuple(outputs.shape)}."
+        )

@@ -1,0 +1,155 @@
+"""The steps of co-teaching: each network learns from what its peer keeps.
+
+All that is done here is done on the device, which is never asked for a number. Which examples are kept is decided in
+``selection``, how networks are computed in ``engines``.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torch.optim import Optimizer
+
+from skcoteach._errors import is_of_the_device, raised_by_torch
+from skcoteach._training.averaging import WeightAverage
+from skcoteach._training.config import TrainingConfig
+from skcoteach._training.engines.logits import Engine
+from skcoteach._training.epoch_statistics import in_batches
+from skcoteach._training.selection import batch_budgets, fill_budgets
+
+
+class Steps:
+    """Trains two networks on blocks of examples, batch by batch.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    engine : Engine
+        Computes the networks.
+    optimizers : sequence of Optimizer
+        They train ``engine.parameters``.
+    average : WeightAverage or None
+        Of the networks; updated after every step.
+    batch_size, n_classes : int
+    largest_weight : float
+        No example has more.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        engine: Engine,
+        optimizers: Sequence[Optimizer],
+        average: WeightAverage | None,
+        *,
+        batch_size: int,
+        n_classes: int,
+        largest_weight: float,
+    ):
+        self._augment = config.augment
+        self._class_floor = config.class_floor
+        self._engine = engine
+        self._optimizers = optimizers
+        self._average = average
+        self._batch_size = batch_size
+        self._n_classes = n_classes
+        self._largest_weight = largest_weight
+
+    def train(
+        self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Train on a block of examples.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (n, ...)
+        targets : Tensor of shape (n,), int64
+            Given labels.
+        weights : Tensor of shape (n,), floating
+        forget_rate : float in [0, 1)
+
+        Returns
+        -------
+        log_probabilities : Tensor of shape (2, n_classes, n)
+            Of both networks before each step.
+        losses, kept : Tensor of shape (2, n)
+            Their losses, and how much of each example's weight they kept.
+        """
+        if self._augment is None:
+            inputs = self._engine.prepare(inputs)
+        given = one_hot(targets, self._n_classes).T.to(weights.dtype)  # (n_classes, n)
+        members, budgets = batch_budgets(
+            in_batches(targets, self._batch_size),
+            in_batches(weights, self._batch_size),
+            forget_rate,
+            class_floor=self._class_floor,
+            n_classes=self._n_classes,
+            largest_weight=self._largest_weight,
+        )
+        members = members.flatten(1)[:, : len(targets)]
+        labels = targets.expand(2, 1, -1)
+        # networks and augment get slices, made when they are needed: those of `split` must not be worked on in place
+        batches = (inputs[start : start + self._batch_size] for start in range(0, len(inputs), self._batch_size))
+        cut = (each.split(self._batch_size, -1) for each in (labels, given, members))
+        steps = [self._step(*batch) for batch in zip(batches, *cut, budgets.unbind(1), strict=True)]
+        log_probabilities, losses, kept = (torch.cat(each, -1) for each in zip(*steps, strict=True))
+        return log_probabilities, losses, kept
+
+    def _step(
+        self, inputs: Tensor, labels: Tensor, given: Tensor, members: Tensor, budgets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Each network learns from what its peer keeps."""
+        if self._augment is None:
+            logits = self._engine.logits(inputs)
+        else:
+            logits = self._logits_of_augmented(check_augmented(self._augment(inputs), inputs), inputs.shape)
+        log_probabilities = logits.log_softmax(1)  # (2, n_classes, n)
+        losses = -log_probabilities.gather(1, labels).squeeze(1)  # (2, n)
+        kept = fill_budgets(losses, members, budgets)
+        # the gradient of the mean of the losses over what the peer keeps
+        gradient = log_probabilities.exp().sub_(given).mul_((kept / kept.sum(1, keepdim=True)).flip(0).unsqueeze(1))
+        self._engine.backward(gradient)
+        try:
+            for optimizer in self._optimizers:
+                optimizer.step()
+        except (RuntimeError, AssertionError) as error:
+            if not raised_by_torch(error) or is_of_the_device(error):
+                raise
+            name = type(self._optimizers[0]).__name__
+            raise ValueError(f"optimizer={name} cannot train these networks with its options: {error}") from error
+        if self._average is not None:
+            self._average.update()
+        return log_probabilities, losses, kept
+
+    def _logits_of_augmented(self, inputs: Tensor, shape: torch.Size) -> Tensor:
+        """Other shapes than that of the batch are welcome, if the networks can take them."""
+        try:
+            return self._engine.logits(self._engine.prepare(inputs))
+        except RuntimeError as error:
+            if inputs.shape == shape:
+                raise
+            raise ValueError(
+                f"augment was given a tensor of shape {tuple(shape)} and returned one of shape {tuple(inputs.shape)}, "
+                f"which the networks cannot take: {error}"
+            ) from error
+
+
+def check_augmented(augmented: Tensor, inputs: Tensor) -> Tensor:
+    """Refuse what ``augment`` returned if it cannot stand for the batch.
+
+    Raises
+    ------
+    TypeError
+        If it is no tensor, or one of another dtype or device.
+    ValueError
+        If it has another number of examples.
+    """
+    expected = f"augment must return a tensor of {len(inputs)} rows, {inputs.dtype} on {inputs.device}, as it was given"
+    if not isinstance(augmented, Tensor):
+        raise TypeError(f"{expected}; it returned a {type(augmented).__name__}.")
+    if (augmented.dtype, augmented.device) != (inputs.dtype, inputs.device):
+        raise TypeError(f"{expected}; it returned {augmented.dtype} on {augmented.device}.")
+    if augmented.ndim == 0 or len(augmented) != len(inputs):
+        raise ValueError(f"{expected}; it returned a tensor of shape {tuple(augmented.shape)}.")
+    return augmented
