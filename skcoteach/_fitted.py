@@ -68,7 +68,7 @@ def fitted_attributes(
     Parameters
     ----------
     trainer : Trainer
-        At least one epoch old. Its networks become those of the estimator, unless their weights lie in one memory.
+        At least one epoch old. Its networks become those of the estimator, unless their weights lie as suits it alone.
     data : ValidatedData
         What it is trained on, as it was handed over.
     temperature : float, optional
@@ -149,9 +149,12 @@ def _what_goes_on(trainer: Trainer, *, copies: bool) -> dict[str, Any]:
 
 def _networks_that_predict(trainer: Trainer, *, copies: bool) -> Networks:
     """Those with averaged weights, where there are averages."""
-    if trainer.average is None and not copies and not trainer.weights_are_joint:
+    if trainer.average is None and not copies and not trainer.owns_memory:
         return trainer.networks
     networks = copy.deepcopy(trainer.networks)
+    if trainer.owns_memory:
+        for network in networks:
+            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if trainer.average is not None:
         for network, average in zip(networks, trainer.average.values, strict=True):
             load_state(network, average)

@@ -84,6 +84,11 @@ def scale_of_logits(seed: int, epoch: int) -> tuple[int, ...]:
     return seed, epoch, 2
 
 
+def memory_layout_probe(seed: int) -> tuple[int, ...]:
+    """Entropy of what networks draw that are asked for their memory layout."""
+    return seed, 0, 3
+
+
 @contextmanager
 def random_state(device: torch.device, entropy: tuple[int, ...]) -> Iterator[None]:
     """Seed torch, NumPy and Python from ``entropy``, and leave their global states as they were found.

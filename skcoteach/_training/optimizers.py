@@ -61,7 +61,7 @@ def make_optimizers(config: TrainingConfig, engine: Engine) -> list[Optimizer]:
     """One with a group for each network, or, where numbers are not treated one by one, one for each network."""
     if is_elementwise(config.optimizer):
         groups = [{"params": parameters} for parameters in engine.parameters]
-        return [_make_optimizer(config, groups, one_tensor=engine.owns_memory)]
+        return [_make_optimizer(config, groups, one_tensor=sum(map(len, engine.parameters)) == 1)]
     return [_make_optimizer(config, parameters) for parameters in engine.parameters]
 
 

@@ -55,8 +55,8 @@ class Trainer:
         of an example. NaN before the first epoch.
     batch_size : int
         No more than there are examples.
-    weights_are_joint : bool
-        Whether the networks' weights lie in one memory, which pickles would take along whole.
+    owns_memory : bool
+        Whether the networks' weights lie as suits the engine (all in one, say, which pickles would take along whole).
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Trainer:
         self.forget_rates = config.forget_rates(noise_estimate.forget_rate)
         self._learning_rates = config.learning_rates()
         self.batch_size = min(config.batch_size, len(data.inputs))
-        engine = make_engine(networks, config, data.inputs.form.item_shape, data.n_classes)
-        self.weights_are_joint = engine.owns_memory
+        engine = make_engine(networks, config, data)
+        self.owns_memory = engine.owns_memory
         self._optimizers = optimizers.make_optimizers(config, engine)
         self.average = None if config.average_decay is None else WeightAverage(networks, config.average_decay)
         self._steps = Steps(

@@ -8,10 +8,7 @@ from torch import Tensor, nn
 from skcoteach._errors import explained
 from skcoteach._training.device import autocast
 from skcoteach._training.engines.logits import MODULES, check_logits
-from skcoteach.networks import CifarCNN, SmallCNN
-
-#: Networks that take images with their channels last, as convolutions are fastest; a user's may reshape in other order.
-CHANNELS_LAST = (SmallCNN, CifarCNN)
+from skcoteach._training.engines.memory_layout import are_own
 
 
 class Autograd:
@@ -24,28 +21,34 @@ class Autograd:
     precision : {"float32", "tf32", "bf16", "float64"}
     compiled : bool
         Whether ``torch.compile`` makes the forward and backward of each.
+    channels_last : bool
+        Whether images, and the weights of convolutions, lie in memory with their channels last.
     """
 
-    owns_memory = False
-
     def __init__(
-        self, networks: Sequence[nn.Module], n_classes: int, *, precision: str = "float32", compiled: bool = False
+        self,
+        networks: Sequence[nn.Module],
+        n_classes: int,
+        *,
+        precision: str = "float32",
+        compiled: bool = False,
+        channels_last: bool = False,
     ):
         self._n_classes = n_classes
         self._precision = precision
         self._outputs: list[Tensor] = []
         self.parameters = [[p for p in network.parameters() if p.requires_grad] for network in networks]
         self._network = networks[0]
-        self._layout = torch.contiguous_format
-        if all(type(network) in CHANNELS_LAST for network in networks):
-            self._layout = torch.channels_last
+        self._channels_last = channels_last
+        self.owns_memory = channels_last and not are_own(networks)
+        if channels_last:
             for network in networks:
-                network.to(memory_format=self._layout)  # type: ignore[call-overload]
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._calls = [torch.compile(network) if compiled else network for network in networks]
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """The examples in the memory layout that the networks work in."""
-        return inputs.contiguous(memory_format=self._layout) if self._layout is torch.channels_last else inputs
+        return inputs.contiguous(memory_format=torch.channels_last) if self._channels_last else inputs
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Both networks' logits, (2, n_classes, n).

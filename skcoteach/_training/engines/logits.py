@@ -16,7 +16,7 @@ class Engine(Protocol):
     parameters : list of lists of nn.Parameter
         What the optimizer trains: a list for each network, or one for both where they lie in the same tensors.
     owns_memory : bool
-        Whether the networks' weights lie in memory of the engine's, all in one.
+        Whether the networks' weights lie as suits the engine, not as users expect them.
     """
 
     parameters: list[list[nn.Parameter]]
