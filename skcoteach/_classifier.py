@@ -29,7 +29,6 @@ from skcoteach._training.crossfit import CrossFit
 from skcoteach._training.device import ignoring_callers_modes, initial_weights, random_state
 from skcoteach._training.inference import log_mean_probabilities, mean_probabilities, predict
 from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
-from skcoteach._training.module_state import copied
 from skcoteach._training.noise_estimate import NoiseEstimate, fallback, stopped_early, too_few_data
 from skcoteach._training.trainer import Trainer
 
@@ -370,7 +369,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             while trainer.epoch < config.epochs and not stop:
                 task = tasks.begin("epoch")
                 trainer.run_epoch()
-                finished = copied(trainer.state_dict())
+                finished = trainer.snapshot()
                 self._report(trainer.history[-1])
                 stop = tasks.end(task, lambda: fitted_attributes(trainer, given, copies=True))
             tasks.end(tasks.fit, lambda: fitted_attributes(trainer, given, copies=True))

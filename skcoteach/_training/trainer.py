@@ -17,11 +17,11 @@ from skcoteach._data.training_data import TrainingData
 from skcoteach._training import optimizers
 from skcoteach._training.averaging import WeightAverage
 from skcoteach._training.config import TrainingConfig
-from skcoteach._training.device import float32_products, order_and_noise, random_state
+from skcoteach._training.device import float32_products, keep_freed_memory, order_and_noise, random_state
 from skcoteach._training.engines.choice import make_engine
 from skcoteach._training.epoch_statistics import EpochStatistics, logit_scale, record
 from skcoteach._training.label_statistics import LabelStatistics
-from skcoteach._training.module_state import bring_to_rest, load_state, state_of
+from skcoteach._training.module_state import copied, load_state, state_of
 from skcoteach._training.noise_estimate import NoiseEstimate
 from skcoteach._training.steps import Steps
 
@@ -55,8 +55,6 @@ class Trainer:
         of an example. NaN before the first epoch.
     batch_size : int
         No more than there are examples.
-    owns_memory : bool
-        Whether the networks' weights lie as suits the engine (all in one, say, which pickles would take along whole).
     """
 
     def __init__(
@@ -73,13 +71,12 @@ class Trainer:
         self.forget_rates = config.forget_rates(noise_estimate.forget_rate)
         self._learning_rates = config.learning_rates()
         self.batch_size = min(config.batch_size, len(data.inputs))
-        engine = make_engine(networks, config, data)
-        self.owns_memory = engine.owns_memory
-        self._optimizers = optimizers.make_optimizers(config, engine)
+        self._engine = make_engine(networks, config, data)
+        self._optimizers = optimizers.make_optimizers(config, self._engine)
         self.average = None if config.average_decay is None else WeightAverage(networks, config.average_decay)
         self._steps = Steps(
             config,
-            engine,
+            self._engine,
             self._optimizers,
             self.average,
             batch_size=self.batch_size,
@@ -91,12 +88,18 @@ class Trainer:
         self.label_statistics = LabelStatistics(data.codes, data.n_classes, data.weights)
         # how many networks (0, 1 or 2; parts are rounded) kept each example when it was last in a batch
         self._n_keepers = torch.full((len(data.inputs),), 2, device="cpu")
-        self._bring_to_rest()
+        self._engine.rest()
+        keep_freed_memory(data.device)
 
     @property
     def epoch(self) -> int:
         """Epochs done."""
         return len(self.history)
+
+    @property
+    def owns_memory(self) -> bool:
+        """Whether the networks' weights lie as suits the engine (all in one, say, which pickles would take whole)."""
+        return self._engine.owns_memory
 
     def run_epoch(self, forget_rate: float | None = None) -> None:
         """Train both networks for one epoch, at its position in the schedules; beyond their end the last values hold.
@@ -117,8 +120,7 @@ class Trainer:
         learning_rate = self._learning_rates[position]
         if forget_rate is None:
             forget_rate = float(self.forget_rates[position])
-        for network in self.networks:
-            network.train()
+        self._engine.start()
         for optimizer in self._optimizers:
             optimizers.set_learning_rate(optimizer, learning_rate)
 
@@ -135,7 +137,7 @@ class Trainer:
         totals, kept = statistics.read_back()
         entry = record(totals, -(-len(order) // self.batch_size), epoch, learning_rate, forget_rate)
 
-        self._bring_to_rest()
+        self._engine.rest()
         self.logit_scale = logit_scale(totals)
         self._n_keepers = torch.where(kept < 0, self._n_keepers, (2 * kept).round().long())
         if epoch == self.config.last_of_warm_up:
@@ -161,6 +163,12 @@ class Trainer:
             "noise_estimate": self.noise_estimate.state_dict(),
         }
 
+    def snapshot(self) -> dict[str, Any]:
+        """A copy of the :meth:`state_dict`, which further epochs do not change."""
+        state = self.state_dict()
+        history = state.pop("history")  # its entries never change
+        return copied(state) | {"history": history}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a :meth:`state_dict` of a training that was made from the same config, data and estimate.
 
@@ -178,11 +186,7 @@ class Trainer:
         self.noise_estimate = NoiseEstimate.from_state(state["noise_estimate"])
         self.forget_rates = self.config.forget_rates(self.noise_estimate.forget_rate)
         self.history = list(state["history"])
-        self._bring_to_rest()
-
-    def _bring_to_rest(self) -> None:
-        for network in self.networks:
-            bring_to_rest(network)
+        self._engine.rest()
 
     def _order(self) -> Tensor:
         """The epoch's order: every batch gets about its share of what was kept last and of each class.

@@ -90,6 +90,33 @@ def chain() -> nn.Module:
     return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
+class Convolutional(nn.Module):
+    """A user's convolutional network for images of 28×28."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1)
+        self.pool, self.last = nn.MaxPool2d(2), nn.Linear(32 * 7 * 7, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of shape (n, 10)."""
+        x = self.pool(torch.relu(self.first(x)))
+        x = self.pool(torch.relu(self.second(x)))
+        return self.last(x.flatten(1))
+
+
+class Forward(nn.Module):
+    """A user's chain of layers, written as a ``forward``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(64, 128), nn.Linear(128, 128), nn.Linear(128, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of shape (n, 10)."""
+        return self.last(torch.relu(self.second(torch.relu(self.first(x)))))
+
+
 class Residual(nn.Module):
     """A user's network that is no chain."""
 
@@ -110,9 +137,12 @@ WORKLOADS: dict[str, tuple[Callable[[], Workload], bool]] = {
     "digits, MLP, batch 128": (lambda: Workload(*_digits(), None, 128, 60), False),
     "digits, MLP, batch 32": (lambda: Workload(*_digits(), None, 32, 15), False),
     "digits, user's chain, batch 128": (lambda: Workload(*_digits(), chain, 128, 60), False),
+    "digits, user's chain, batch 32": (lambda: Workload(*_digits(), chain, 32, 15), False),
+    "digits, user's forward, batch 128": (lambda: Workload(*_digits(), Forward, 128, 60), False),
     "digits, other module, batch 128": (lambda: Workload(*_digits(), Residual, 128, 60), False),
     "digits, other module, batch 32": (lambda: Workload(*_digits(), Residual, 32, 15), False),
     "MNIST-sized, small CNN, batch 128": (lambda: Workload(*_images(1024, 1, 28, 28), None, 128, 2), False),
+    "MNIST-sized, user's CNN, batch 128": (lambda: Workload(*_images(1024, 1, 28, 28), Convolutional, 128, 2), False),
     "100,000 x 100, wide MLP, batch 128": (
         lambda: Workload(*_table(100_096), None, 128, 1, {"hidden": (512, 512)}),
         False,

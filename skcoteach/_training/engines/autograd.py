@@ -9,6 +9,7 @@ from skcoteach._errors import explained
 from skcoteach._training.device import autocast
 from skcoteach._training.engines.logits import MODULES, check_logits
 from skcoteach._training.engines.memory_layout import are_own
+from skcoteach._training.module_state import bring_to_rest
 
 
 class Autograd:
@@ -38,13 +39,23 @@ class Autograd:
         self._precision = precision
         self._outputs: list[Tensor] = []
         self.parameters = [[p for p in network.parameters() if p.requires_grad] for network in networks]
-        self._network = networks[0]
+        self._networks = networks
         self._channels_last = channels_last
         self.owns_memory = channels_last and not are_own(networks)
         if channels_last:
             for network in networks:
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._calls = [torch.compile(network) if compiled else network for network in networks]
+
+    def start(self) -> None:
+        """Put the networks in train mode."""
+        for network in self._networks:
+            network.train()
+
+    def rest(self) -> None:
+        """Put the networks in eval mode, without gradients."""
+        for network in self._networks:
+            bring_to_rest(network)
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """The examples in the memory layout that the networks work in."""
@@ -59,7 +70,7 @@ class Autograd:
             If a network returns something else than logits that depend on its parameters.
         """
         first = inputs.clone()  # its layers may work in place
-        with autocast(inputs.device, self._precision), explained(self._network, inputs):
+        with autocast(inputs.device, self._precision), explained(self._networks[0], inputs):
             self._outputs = [self._calls[0](first), self._calls[1](inputs)]
         for outputs, parameter in zip(self._outputs, MODULES, strict=True):
             check_logits(outputs, parameter, len(inputs), self._n_classes)

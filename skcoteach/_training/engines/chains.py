@@ -50,6 +50,8 @@ class Chains:
     owns_memory = True
 
     def __init__(self, networks: Sequence[nn.Module]):
+        for network in networks:
+            network.eval()
         first, second = (layers_of(network) or [] for network in networks)
         pairs = [pair for layers in zip(first, second) for pair in zip(*(layer.parameters() for layer in layers))]
         sizes = [pair[0].numel() for pair in pairs]
@@ -78,6 +80,12 @@ class Chains:
                 self._steps.append(_Layer(weight, row, weight_gradient, bias_gradient, weight.mT, []))
             elif type(layer) in ACTIVATIONS:
                 self._steps[-1].activations.append(layer)
+
+    def start(self) -> None:
+        """Nothing: no layer does anything else in train mode."""
+
+    def rest(self) -> None:
+        """Nothing: the networks are in eval mode from the start, and their gradients are not theirs."""
 
     def prepare(self, inputs: Tensor) -> Tensor:
         """What comes before the first weights, for any number of examples."""

@@ -22,6 +22,12 @@ class Engine(Protocol):
     parameters: list[list[nn.Parameter]]
     owns_memory: bool
 
+    def start(self) -> None:
+        """Put the networks in train mode."""
+
+    def rest(self) -> None:
+        """Put the networks in eval mode; they hold no gradients and can be copied."""
+
     def prepare(self, inputs: Tensor) -> Tensor:
         """What can be done to many examples at once, before they are cut into batches."""
 
