@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from numbers import Integral, Real
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from skcoteach._data.validation import ValidatedData, check_form, check_X, is_it
 from skcoteach._fitted import fitted_attributes, go_on
 from skcoteach._pickling import for_cpu, for_here
 from skcoteach._sklearn import Interval, InvalidParameterError, StrOptions, check_same_namespace
+from skcoteach._tasks import Tasks
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.crossfit import CrossFit
 from skcoteach._training.device import ignoring_callers_modes, initial_weights, random_state
@@ -31,6 +32,9 @@ from skcoteach._training.inference import log_mean_probabilities, mean_probabili
 from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
 from skcoteach._training.noise_estimate import NoiseEstimate, fallback, stopped_early, too_few_data
 from skcoteach._training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class _AutoForgetRateError(AttributeError, ValueError):
@@ -43,7 +47,7 @@ class _WithGivenForgetRate:
     def __init__(self, method: Callable):
         self.method = method
 
-    def __get__(self, estimator, owner=None):
+    def __get__(self, estimator: Any, owner: type | None = None) -> Callable:
         if estimator is None:
             return self.method
         if isinstance(estimator.forget_rate, str):
@@ -67,7 +71,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     ----------
     module : None, nn.Module class, callable or nn.Module instance, default=None
         What makes a network. Its ``forward`` returns raw logits of shape (n, n_classes), for two classes also. Six are
-        made where the forget rate is estimated, else two.
+        made where the forget rate is estimated, else two. A chain of linear layers and activations that is written as
+        ``nn.Sequential`` trains up to twice as fast as one written as a ``forward``.
 
         - None: :class:`~skcoteach.networks.MLP` for 2-D X, :class:`~skcoteach.networks.SmallCNN` for 4-D X.
         - A class or any callable: called once per network with ``module__*`` and with those of ``n_features`` (numbers
@@ -87,11 +92,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         about a fifth of the time of the fit; more for small data, as each pair takes at least 100 steps, and where the
         estimate is still falling. What networks have not learnt by then, and classes that overlap, is taken for noise:
         where training is slow, scale the inputs, raise ``lr`` or give a number. The same comparison tells by how much
-        networks are surer than they are right. Networks that end in a linear layer (those made where ``module`` is
-        None, any ``nn.Sequential`` with one at its end) have its weights divided by this temperature when the training
-        is over, and by how much larger their logits have become meanwhile: their probabilities are about as sure as
-        they are right. With less than 500 examples' weight in all, or less than 50 of a class, nothing is estimated:
-        there is a warning, and 0.2 is used.
+        networks are surer than they are right, see ``temperature_``. With less than 500 examples' weight in all, or
+        less than 50 of a class, nothing is estimated: there is a warning, and 0.2 is used.
     num_gradual : int, default=None
         Epochs of warm-up in which the forget rate rises linearly from 0. None: 10, or ``epochs`` if that is less.
     exponent : float, default=1.0
@@ -153,7 +155,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where X was a data frame with string column names.
     modules_ : tuple of two nn.Module
-        The networks, in eval mode.
+        The networks that predict, in eval mode: with averaged weights where ``average_decay`` is given.
+    temperature_ : float
+        What their logits are divided by before they become probabilities, so that these are about as sure as they are
+        right: found where the forget rate was estimated, else 1.0. ``partial_fit`` keeps it.
     forget_rate_ : float
         The final forget rate: the one given, or the noise rate.
     noise_rate_ : float
@@ -229,29 +234,29 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     def __init__(
         self,
-        module=None,
-        module2=None,
+        module: nn.Module | Callable[..., nn.Module] | None = None,
+        module2: nn.Module | Callable[..., nn.Module] | None = None,
         *,
-        forget_rate="auto",
-        num_gradual=None,
-        exponent=1.0,
-        class_floor=0.5,
-        epochs=100,
-        batch_size=128,
-        num_iter_per_epoch=None,
-        optimizer=torch.optim.Adam,
-        lr=1e-3,
-        epoch_decay_start=None,
-        class_weight=None,
-        augment=None,
-        average_decay=None,
-        device="auto",
-        precision="float32",
-        compile=False,
-        random_state=None,
-        verbose=0,
-        **module__kwargs,
-    ):
+        forget_rate: float | str = "auto",
+        num_gradual: int | None = None,
+        exponent: float = 1.0,
+        class_floor: float = 0.5,
+        epochs: int = 100,
+        batch_size: int = 128,
+        num_iter_per_epoch: int | None = None,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        lr: float = 1e-3,
+        epoch_decay_start: int | None = None,
+        class_weight: dict[Any, float] | str | None = None,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        average_decay: float | None = None,
+        device: str | int | torch.device = "auto",
+        precision: str = "float32",
+        compile: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int | bool = 0,
+        **module__kwargs: Any,
+    ) -> None:
         self.module = module
         self.module2 = module2
         self.forget_rate = forget_rate
@@ -277,7 +282,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}")
         self.__dict__.update(module__kwargs)
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters of this estimator, those with a prefix included.
 
         Parameters
@@ -292,7 +297,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """
         return super().get_params(deep=deep) | {name: value for name, value in vars(self).items() if is_prefixed(name)}
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters of this estimator, those with a prefix included.
 
         Parameters
@@ -318,19 +323,19 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.__dict__.update(params)
         return self
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.array_api_support = True
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = True
         return tags
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return "modules_" in vars(self)
 
     @with_callbacks
     @ignoring_callers_modes()
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train two fresh networks on X and the given labels.
 
         Parameters
@@ -360,7 +365,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         config = resolve(self.get_params(deep=False), X)
         networks, data = _networks_and_data(config, given)
 
-        tasks = _Tasks(self, config.epochs, X, y, sample_weight)
+        tasks = Tasks(self, config.epochs, X, y, sample_weight)
         noise_estimate = self._estimate_noise(config, data, networks, tasks)
         trainer = Trainer(config, data, noise_estimate, networks)
         finished = None  # the state after the last whole epoch
@@ -381,7 +386,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             raise
 
     def _estimate_noise(
-        self, config: TrainingConfig, data: TrainingData, networks: tuple[nn.Module, nn.Module], tasks: "_Tasks"
+        self, config: TrainingConfig, data: TrainingData, networks: tuple[nn.Module, nn.Module], tasks: Tasks
     ) -> NoiseEstimate:
         """What the data say of their labels, where the forget rate is not given."""
         if self.forget_rate != "auto":
@@ -405,7 +410,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     @_WithGivenForgetRate
     @ignoring_callers_modes()
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one more epoch, over X, at position ``n_iter_`` of the schedules.
 
         There only while ``forget_rate`` is a number. The networks and the state of the optimizers go on from the last
@@ -455,13 +460,13 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             config = resolve(parameters, X, device=parameter.device, seed=earlier.seed)
             data = TrainingData.of(given, parameter.device, parameter.dtype, as_indices=earlier.form.as_indices)
             trainer = Trainer(config, data.moved_to_device(), noise_estimate, networks)
-            go_on(trainer, earlier, self.modules_, self.history_)
+            go_on(trainer, earlier, self.history_)
         trainer.run_epoch()
         self._report(trainer.history[-1])
         temperature = 1.0 if earlier is None else self.temperature_
         return self._assign(fitted_attributes(trainer, given, temperature=temperature, per_example=False))
 
-    def get_label_issues(self):
+    def get_label_issues(self) -> "DataFrame":
         """What the fit has found out about every given label.
 
         Returns
@@ -518,7 +523,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             }
         )
 
-    def _assign(self, fitted: dict) -> "CoTeachingClassifier":
+    def _assign(self, fitted: dict) -> Self:
         """Replace all fitted attributes at once."""
         for name in [name for name in vars(self) if name.endswith("_") and not is_prefixed(name)]:
             delattr(self, name)
@@ -535,7 +540,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 f"agreement {record['agreement']:.4f}  {record['duration']:.2f} s"
             )
 
-    def predict(self, X):
+    def predict(self, X: Any) -> Any:
         """The class with the highest probability.
 
         Parameters
@@ -560,7 +565,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             return self.classes_[codes.cpu().numpy()]
         return to_namespace_of(self._state.classes[codes.cpu().numpy()], X)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> Any:
         """Mean of both networks' probabilities.
 
         Parameters
@@ -580,7 +585,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """
         return to_namespace_of(self._predict(X, "predict_proba", mean_probabilities), X)
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Any) -> Any:
         """Logarithm of :meth:`predict_proba`, without loss of precision for small probabilities.
 
         Parameters
@@ -600,7 +605,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """
         return to_namespace_of(self._predict(X, "predict_log_proba", log_mean_probabilities), X)
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Accuracy of :meth:`predict` on X against y.
 
         Parameters
@@ -627,50 +632,16 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         tempered = functools.partial(combine, temperature=self.temperature_)
         return predict(self.modules_, inputs, tempered, precision=self.precision)
 
-    def __copy__(self):
+    def __copy__(self) -> Self:
         shallow = type(self).__new__(type(self))
         shallow.__dict__.update(self.__dict__)
         return shallow
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return for_cpu(dict(super().__getstate__()))
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(for_here(state))
-
-
-class _Tasks:
-    """The tree of tasks that callbacks see: ``fit``, and in it ``estimate`` (with steps of its own) and ``epoch``."""
-
-    def __init__(self, estimator: CoTeachingClassifier, epochs: int, X: Any, y: Any, sample_weight: Any):
-        self._estimator = estimator
-        self._arguments = {
-            "estimator": estimator,
-            "X": X,
-            "y": y,
-            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
-        }
-        estimated = estimator.forget_rate == "auto"
-        self.fit = estimator._init_callback_context(max_subtasks=epochs + estimated)
-        self.fit.call_on_fit_task_begin(**self._arguments)
-
-    def begin(self, name: str, *, within: Any = None, max_subtasks: int = 0) -> Any:
-        """Begin a part of ``fit``, or of the task ``within``."""
-        task = (self.fit if within is None else within).subcontext(task_name=name, max_subtasks=max_subtasks)
-        return task.call_on_fit_task_begin(**self._arguments)
-
-    def end(self, task: Any, attributes: Callable[[], dict] | None = None) -> bool:
-        """End a task; whether a callback wants to stop. They can ask for what would be fitted by now."""
-        if attributes is None:
-            return task.call_on_fit_task_end(**self._arguments)
-        return task.call_on_fit_task_end(
-            **self._arguments, reconstruction_attributes=lambda: self._without_earlier(attributes())
-        )
-
-    def _without_earlier(self, attributes: dict) -> dict:
-        """The attributes, and None for those of an earlier fit, which copies of the estimator would show otherwise."""
-        earlier = [name for name in vars(self._estimator) if name.endswith("_") and not name.endswith("__")]
-        return dict.fromkeys(name for name in earlier if not is_prefixed(name)) | attributes
 
 
 def _networks_and_data(

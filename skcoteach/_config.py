@@ -1,6 +1,7 @@
 """From the parameters of the estimator to a :class:`~skcoteach._training.config.TrainingConfig`: resolved once."""
 
 import secrets
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,6 @@ from skcoteach._training.noise_estimate import FALLBACK_FORGET_RATE
 
 #: Names of parameters that are passed on, to the modules and to the optimizer.
 PREFIXES = ("module__", "module2__", "optimizer__")
-
-_AS_GIVEN = (
-    "module", "module2", "optimizer", "lr", "epochs", "batch_size", "num_iter_per_epoch", "num_gradual", "exponent",
-    "class_floor", "epoch_decay_start", "augment", "average_decay", "precision", "compile",
-)  # fmt: skip
 
 
 def is_prefixed(name: str) -> bool:
@@ -52,15 +48,16 @@ def resolve(
         for name, value in parameters.items()
     }
     module, module2, optimizer = (_with_prefix(parameters, prefix) for prefix in PREFIXES)
-    config = TrainingConfig(
-        **{name: parameters[name] for name in _AS_GIVEN},
-        module_options=module,
-        module2_options=module2,
-        optimizer_options=optimizer,
-        device=choose_device(parameters["device"], X, parameters["precision"]) if device is None else device,
-        dtype=DTYPES[parameters["precision"]],
-        seed=_draw_seed(parameters["random_state"]) if seed is None else seed,
-    )
+    resolved: dict[str, Any] = {
+        "module_options": module,
+        "module2_options": module2,
+        "optimizer_options": optimizer,
+        "device": choose_device(parameters["device"], X, parameters["precision"]) if device is None else device,
+        "dtype": DTYPES[parameters["precision"]],
+        "seed": _draw_seed(parameters["random_state"]) if seed is None else seed,
+    }
+    as_given = {each.name: parameters[each.name] for each in fields(TrainingConfig) if each.name not in resolved}
+    config = TrainingConfig(**as_given, **resolved)
     forget_rate = parameters["forget_rate"]
     config.forget_rates(FALLBACK_FORGET_RATE if forget_rate == "auto" else forget_rate)  # refuses what cannot be
     return config

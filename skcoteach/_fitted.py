@@ -108,13 +108,12 @@ def fitted_attributes(
     return attributes
 
 
-def go_on(trainer: Trainer, state: FitState, modules: Networks, history: list[dict]) -> None:
-    """Have a fresh trainer, made from copies of ``modules``, go on where the fitted one was.
+def go_on(trainer: Trainer, state: FitState, history: list[dict]) -> None:
+    """Have a fresh trainer, made from copies of the fitted networks, go on where the earlier one was.
 
     Where the optimizer is another one, or has to train other tensors, it starts anew.
     """
-    fresh = trainer.state_dict()
-    earlier = copied(state.training)
+    fresh, earlier = trainer.state_dict(), state.training
     goes_on = {"history": history, "networks": earlier.get("networks", fresh["networks"])}
     if trainer.average is not None and "n_averaged" in earlier:  # the modules are the averages
         goes_on["average"] = fresh["average"] | {"n_updates": earlier["n_averaged"]}

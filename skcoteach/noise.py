@@ -4,7 +4,7 @@ The probabilities must be out-of-sample, of a model that has not seen the labels
 estimator gets them for its own training data is in ``crossfit``.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -39,7 +39,7 @@ class NoiseEstimate(NamedTuple):
     noise_matrix: np.ndarray
 
 
-def estimate_noise(labels, pred_probs, *, sample_weight=None, classes=None) -> NoiseEstimate:
+def estimate_noise(labels: Any, pred_probs: Any, *, sample_weight: Any = None, classes: Any = None) -> NoiseEstimate:
     """Estimate the share of wrong labels, and which class is mistaken for which.
 
     For every class, the examples are taken that the model predicts as this class with more confidence than the median:
@@ -112,7 +112,7 @@ def estimate_noise(labels, pred_probs, *, sample_weight=None, classes=None) -> N
     return NoiseEstimate(rate_of(joint), matrix_of(joint))
 
 
-def _codes(labels: np.ndarray, n_classes: int, classes) -> np.ndarray:
+def _codes(labels: np.ndarray, n_classes: int, classes: Any) -> np.ndarray:
     """The column of each label."""
     if any(label is None or label != label for label in labels.tolist()):
         raise ValueError("labels contains NaN or None; every example needs a given label.")

@@ -5,9 +5,11 @@ number of epochs here: warm-up and learning rates go by it. The networks for CIF
 outputs; where there are more or fewer classes, set ``module__n_outputs``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -107,7 +109,12 @@ def without(classifier: CoTeachingClassifier, part: str) -> CoTeachingClassifier
 
 
 def fast(
-    dataset: str, *, forget_rate="auto", epochs: int | None = None, random_state=None, device="auto"
+    dataset: str,
+    *,
+    forget_rate: float | str = "auto",
+    epochs: int | None = None,
+    random_state: int | np.random.RandomState | None = None,
+    device: str | int | torch.device = "auto",
 ) -> CoTeachingClassifier:
     """What to use today: a short training with augmentation and averaged weights.
 
@@ -163,11 +170,11 @@ class PaperAdam(torch.optim.Adam):
     later, as an optimizer is told nothing but the rate.
     """
 
-    def __init__(self, params, lr: float = 1e-3):
+    def __init__(self, params: Any, lr: float = 1e-3):
         super().__init__(params, lr=lr)
         self._initial_lr = lr
 
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters once."""
         for group in self.param_groups:
             group["betas"] = (0.9 if group["lr"] >= self._initial_lr else 0.1, 0.999)
@@ -175,7 +182,12 @@ class PaperAdam(torch.optim.Adam):
 
 
 def paper(
-    dataset: str, *, forget_rate="auto", epochs: int = 200, random_state=None, device="auto"
+    dataset: str,
+    *,
+    forget_rate: float | str = "auto",
+    epochs: int = 200,
+    random_state: int | np.random.RandomState | None = None,
+    device: str | int | torch.device = "auto",
 ) -> CoTeachingClassifier:
     """The experiment of Han et al. (2018): the nine-layer network, Adam, batches of 128, the documented schedule.
 

@@ -13,7 +13,7 @@ Seconds include a look at the test data after every epoch, but for CleanLearning
 import argparse
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from skcoteach.benchmarks import data
 from skcoteach.benchmarks.common import TestAccuracy, noisy_labels, show, table, transition_matrix, write_json
 from skcoteach.benchmarks.documented import SharePure, train_epochs
 from skcoteach.benchmarks.options import PRECISIONS, OptionError, count, jobs, new_file, rate
-from skcoteach.schedules import default_decay_start
+from skcoteach.schedules import default_decay_start, default_num_gradual
 
 #: Added to the seed of the networks. Seeds below 100 are for the tables; tuning takes others.
 FIRST_NOISE_SEED = 9000
@@ -85,7 +85,7 @@ class Problem:
         config = resolve(self.estimator.get_params(deep=False), self.X)
         return functools.partial(make_networks, config, self.X.shape[1:], int(self.given.max()) + 1)
 
-    def plain_network(self, watch: Callable[[Any], object] | None = None):
+    def plain_network(self, watch: Callable[[Any], object] | None = None) -> Any:
         """One network of the recipe as skorch trains it, with the learning rates of the recipe."""
         from skcoteach.benchmarks.plain import plain_network  # which needs skorch
 
@@ -100,7 +100,7 @@ class Problem:
             watch=watch,
         )
 
-    def score(self, predicted) -> float:
+    def score(self, predicted: Any) -> float:
         """Accuracy on the true test labels."""
         return round(float((np.asarray(predicted) == self.y_test).mean()), 5)
 
@@ -140,7 +140,7 @@ def plain(problem: Problem) -> Measured:
     """One network that learns from all labels."""
     curve = []
 
-    def watch(network) -> None:
+    def watch(network: Any) -> None:
         curve.append(problem.score(network.predict(problem.X_test)))
         problem.advance()
 
@@ -153,7 +153,8 @@ def documented(problem: Problem) -> Measured:
     torch.manual_seed(problem.seed)
     estimator = problem.estimator
     networks = [network.to(problem.options.device) for network in problem.make_networks()]
-    sampler = SharePure(problem.is_right, first_epoch=estimator.num_gradual - 1)
+    warm_up = default_num_gradual(estimator.epochs) if estimator.num_gradual is None else estimator.num_gradual
+    sampler = SharePure(problem.is_right, first_epoch=warm_up - 1)
     curve = []
     with sampler.counting():
         for _ in train_epochs(
@@ -161,7 +162,7 @@ def documented(problem: Problem) -> Measured:
             problem.X,
             problem.given,
             forget_rate=problem.noise_rate,
-            num_gradual=estimator.num_gradual,
+            num_gradual=warm_up,
             epochs=estimator.epochs,
             lr=USUAL_LR,
             epoch_decay_start=problem.decay_start,
@@ -175,7 +176,7 @@ def documented(problem: Problem) -> Measured:
 
 
 @torch.no_grad()
-def _predicted(networks, X: np.ndarray, device: str) -> np.ndarray:
+def _predicted(networks: Sequence[nn.Module], X: np.ndarray, device: str) -> np.ndarray:
     parts = []
     for network in networks:
         network.eval()
@@ -225,7 +226,7 @@ def _first(make: Callable[[], tuple[nn.Module, nn.Module]]) -> nn.Module:
     return make()[0]
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--dataset", choices=data.IMAGES, default="digits", help="(digits)")
     parser.add_argument(
@@ -273,7 +274,7 @@ def source_of(options: argparse.Namespace) -> dict[str, str]:
     return {"images": images, "labels": drawn}
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
     """Print a row for each method; store all accuracies of all epochs if asked to."""
     options.method = list(dict.fromkeys(options.method))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
@@ -359,7 +360,7 @@ def final_accuracy(measured: Measured) -> float:
     return float(np.mean(curve[-10:] if len(curve) >= EPOCHS_TO_AVERAGE else curve[-1:]))
 
 
-def percent(values) -> str:
+def percent(values: Any) -> str:
     """Mean ± standard deviation, in percent; the mean alone of a single value."""
     values = 100 * np.asarray(values)
     return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ def noisy_labels(
     return np.minimum((drawn >= cumulated).sum(axis=0), len(noise_matrix) - 1)
 
 
-def mean_and_error(values) -> tuple[float, float]:
+def mean_and_error(values: Any) -> tuple[float, float]:
     """Mean and its standard error (NaN for a single value)."""
     values = np.asarray(values, dtype=float)
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
@@ -105,20 +106,20 @@ class TestAccuracy:
         One accuracy an epoch.
     """
 
-    def __init__(self, X, y, advance: Callable[[], object] | None = None):
+    def __init__(self, X: Any, y: Any, advance: Callable[[], object] | None = None):
         self.X, self.y, self.advance = X, y, advance
         self.curve: list[float] = []
 
-    def setup(self, estimator, context):
+    def setup(self, estimator: Any, context: Any) -> None:
         """Nothing to prepare."""
 
-    def teardown(self, estimator, context):
+    def teardown(self, estimator: Any, context: Any) -> None:
         """Nothing to close."""
 
-    def on_fit_task_begin(self, estimator, context):
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Nothing to note."""
 
-    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+    def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any = None) -> None:
         """Note the accuracy of the networks as they are now."""
         if context.task_name == "epoch":
             self.curve.append(fitted_estimator.score(self.X, self.y))

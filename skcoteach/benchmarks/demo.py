@@ -5,6 +5,7 @@ networks (forget rate 0) and co-teaching on them, which finds the noise rate its
 test labels, and how many of the wrong labels are found.
 """
 
+import argparse
 import time
 
 import numpy as np
@@ -16,7 +17,7 @@ from skcoteach.benchmarks.digits import split_with_noise
 from skcoteach.benchmarks.options import count, new_file
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument(
         "--picture", type=new_file, metavar="FILE", default="co-teaching-demo.png", help="where the curves go"
@@ -24,7 +25,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--epochs", type=count, default=100, help="epochs of either training (100)")
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
     """Train, print the table, draw the curves."""
     X_train, X_test, given, y_train, y_test = split_with_noise(0, "pair", 0.3)
     wrong = given != y_train

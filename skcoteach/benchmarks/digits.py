@@ -6,6 +6,7 @@ noise and seeds, so differences are paired. With ``--levels 10`` every image com
 ten levels of a second factor in further, noisy columns, and a class is a digit with a level: 100 classes.
 """
 
+import argparse
 import numpy as np
 import torch
 from joblib import Parallel, delayed
@@ -21,7 +22,7 @@ METHODS = ("plain", "class_floor=0", "default")
 FIRST_NOISE_SEED = 7000
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--splits", type=count, default=10, help="number of splits (10)")
     parser.add_argument("--epochs", type=count, default=100, help="epochs of every fit (100)")
@@ -50,7 +51,7 @@ def _crossed(X: np.ndarray, y: np.ndarray, levels: int, rng: np.random.Generator
     return np.hstack([X, indicator.astype(X.dtype)]), y * levels + level
 
 
-def accuracy(method: str, split: int, kind: str, rate: float, options) -> float:
+def accuracy(method: str, split: int, kind: str, rate: float, options: argparse.Namespace) -> float:
     """Test accuracy of one method on one split."""
     torch.set_num_threads(1)
     X_train, X_test, given, y_train, y_test = split_with_noise(split, kind, rate, options.levels)
@@ -63,7 +64,7 @@ def accuracy(method: str, split: int, kind: str, rate: float, options) -> float:
     return classifier.fit(X_train, given).score(X_test, y_test)
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
     """Print a row for each kind of noise; store all single accuracies if asked to."""
     figures: dict[str, dict] = {}
     rows = []

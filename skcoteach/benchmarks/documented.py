@@ -98,7 +98,9 @@ class SharePure(Sampler):
         """A patch under which the loop's loss counts what it keeps."""
         original = coteaching.loss_coteaching
 
-        def loss(y_1, y_2, t, forget_rate, class_weights=None):
+        def loss(
+            y_1: Tensor, y_2: Tensor, t: Tensor, forget_rate: float, class_weights: Tensor | None = None
+        ) -> tuple[Tensor, Tensor]:
             rows = self._rows[self._done : self._done + len(t)]
             self._done += len(t)
             if self.epochs_to_skip < 0:

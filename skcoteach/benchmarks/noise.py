@@ -6,6 +6,7 @@ of CleanLearning, which cross-validates in five folds, with the same estimator, 
 with logistic regression. All see the same data, noise and seeds.
 """
 
+import argparse
 import time
 import warnings
 from collections.abc import Callable
@@ -39,7 +40,7 @@ FIRST_SEED = 0
 FIRST_NOISE_SEED = 8000
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS), help="all")
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS), help="kinds of noise (all)")
@@ -98,7 +99,7 @@ def _seconds(function: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
     """Print the tables; store all single figures if asked to."""
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     figures: dict[str, dict[str, list[dict]]] = {}

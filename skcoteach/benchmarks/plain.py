@@ -23,7 +23,7 @@ class _AfterEpoch(Callback):
     def __init__(self, watch: Callable[[Any], object]):
         self.watch = watch
 
-    def on_epoch_end(self, net, **kwargs) -> None:
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Tell it."""
         self.watch(net)
 

@@ -6,6 +6,7 @@ median over the rounds of the ratio of two methods' times in the same round. The
 ``train``, run where the networks are; the bare loop does no selection at all.
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -202,7 +203,7 @@ def bare(workload: Workload, device: str, precision: str = "float32") -> None:
                 optimizer.step()
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--workloads", nargs="+", metavar="PART", help='names, or parts of them, "digits" say (all)')
     parser.add_argument("--rounds", type=count, default=11, help="how often every method is timed (11)")
@@ -215,7 +216,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--json", type=new_file, metavar="FILE", help="store the figures there, too")
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
     """Print the tables; store all single times if asked to."""
     figures: dict[str, dict] = {}
     chosen = {
@@ -260,7 +261,7 @@ def run(options) -> None:
 PEERS = ("documented", "skorch", "bare")
 
 
-def _methods(workload: Workload, options) -> dict[str, Callable[[], object]]:
+def _methods(workload: Workload, options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     device, precision = options.device, options.precision
 
     return {
@@ -293,7 +294,7 @@ def _seconds(function: Callable[[], object], device: str = "cpu") -> float:
     return time.perf_counter() - start
 
 
-def prediction(options) -> dict:
+def prediction(options: argparse.Namespace) -> dict:
     """Throughput of predict_proba as a share of that of a bare forward of both networks:"""
     X, y = _table(100_096)
     classifier = Workload(X, y, None, 128, 1, {"hidden": (512, 512)}).estimator(options.device).fit(X, y)
@@ -311,7 +312,7 @@ def prediction(options) -> dict:
     return {"share": round(float(np.median(np.divide(times["forward"], times["predict_proba"]))), 3), "seconds": times}
 
 
-def utilisation(options) -> dict:
+def utilisation(options: argparse.Namespace) -> dict:
     """Share of the card's measured rate of bfloat16 matrix products that a fit of CifarCNN reaches:"""
     workload = WORKLOADS["CIFAR-sized, CifarCNN, batch 128"][0]()
     a, b = (torch.randn(8192, 8192, device=options.device, dtype=torch.bfloat16) for _ in range(2))
@@ -329,7 +330,7 @@ def utilisation(options) -> dict:
     return {"share": round(achieved / rate, 3), "matrix_rate": rate, "achieved": achieved, "seconds": times[1:]}
 
 
-def small_fit(options) -> dict:
+def small_fit(options: argparse.Namespace) -> dict:
     """Seconds that a fit of 250 epochs on 200 examples takes longer than the same steps in a bare loop:"""
     X, y = _digits(200)
     workload = Workload(X, y, None, 128, 250)
@@ -341,7 +342,7 @@ def small_fit(options) -> dict:
     return {"difference": round(float(np.median(np.subtract(times["fit"], times["bare"]))), 3), "seconds": times}
 
 
-def cross_validation(options) -> dict:
+def cross_validation(options: argparse.Namespace) -> dict:
     """Time of a cross-validation with 5 folds on digits as a multiple of one fit:"""
     X, y = _digits()
     workload = Workload(X, y, None, 128, 60)
@@ -384,7 +385,7 @@ print(round(highest - before))
 """
 
 
-def memory(options) -> dict:
+def memory(options: argparse.Namespace) -> dict:
     """Growth of anonymous memory (RssAnon, MB) in a fit on a float64 memory map of 4 GB:"""
     rows, columns = 1_000_000, 500
     with tempfile.TemporaryDirectory() as folder:

@@ -3,6 +3,7 @@
 Without options, prints them. With ``--write``, puts each between ``<!-- table NAME -->`` and ``<!-- end -->``.
 """
 
+import argparse
 import json
 import re
 from collections.abc import Callable
@@ -131,12 +132,12 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--write", metavar="FILE", help="put the tables there instead of printing them")
 
 
-def run(options) -> None:
+def run(options: argparse.Namespace) -> None:
     """Print the tables, or write them into a file."""
     if options.write:
         file = Path(options.write)
