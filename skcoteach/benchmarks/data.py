@@ -96,3 +96,15 @@ def _decoded(files: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 #: By name on the command line; called with a seed and a folder.
 IMAGES = {"digits": digit_images, "mnist": mnist_images, "cifar10": cifar10_images}
 DATASETS = {"digits": digits, "mnist": mnist_vectors}
+
+#: Of the KEEL repository; the last five have a rare class.
+TABLES = (
+    "german", "titanic", "contraceptive", "segment", "phoneme", "satimage", "vehicle", "mushroom", "banana", "spambase",
+    "abalone9-18", "glass5", "yeast4", "page-blocks0", "shuttle-c0-vs-c4",
+)  # fmt: skip
+
+
+def real_table(name: str, folder: str) -> tuple[np.ndarray, np.ndarray]:
+    """X (n, n_features) float32 and y (n,) int64 of one of ``TABLES``, from ``tables.npz`` in the folder."""
+    with _stored(folder, "tables.npz", (f"{name}.X", f"{name}.y")) as stored:
+        return stored[f"{name}.X"].astype(np.float32), stored[f"{name}.y"].astype(np.int64)
