@@ -524,10 +524,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         )
 
     def _assign(self, fitted: dict) -> Self:
-        """Replace all fitted attributes at once."""
-        for name in [name for name in vars(self) if name.endswith("_") and not is_prefixed(name)]:
-            delattr(self, name)
-        self.__dict__.update(fitted)
+        """Replace all fitted attributes at once: an interruption finds those of before or those of now."""
+        parameters = {name: value for name, value in vars(self).items() if is_prefixed(name) or not name.endswith("_")}
+        self.__dict__ = parameters | fitted
         return self
 
     def _report(self, record: dict) -> None:

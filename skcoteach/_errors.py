@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 _PACKAGE = os.path.dirname(os.path.realpath(__file__)) + os.sep
 _TORCH = os.path.dirname(os.path.realpath(torch.__file__)) + os.sep
-_NETWORKS = _PACKAGE + "networks.py"
+_LAYERS = (_PACKAGE + "networks.py", os.path.join(_PACKAGE, "_training", "engines", ""))
 #: Run in the user's place: they only call the package.
 _BENCHMARKS = _PACKAGE + "benchmarks" + os.sep
 #: What wraps the methods that users call.
@@ -43,7 +43,7 @@ def _is_ours(file: str) -> bool:
 def raised_by_torch(error: BaseException) -> bool:
     """Whether an error comes from a file of torch or from our own layers, rather than from the user's code."""
     raised_in = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return raised_in.startswith(_TORCH) or raised_in == _NETWORKS
+    return raised_in.startswith((_TORCH, *_LAYERS))
 
 
 def is_of_the_device(error: BaseException) -> bool:
@@ -64,7 +64,7 @@ def explained(network: nn.Module, inputs: Tensor) -> Iterator[None]:
         yield
     except Exception as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"compile=True cannot be done here: {reason}. Use compile=False.") from error
         computing = isinstance(error, (RuntimeError, IndexError)) and not is_of_the_device(error)
         if not computing or not raised_by_torch(error):

@@ -86,9 +86,9 @@ def fitted_attributes(
         "modules_": networks,
         "temperature_": _temperature(trainer, networks) if temperature is None else temperature,
         "forget_rate_": trainer.noise_estimate.forget_rate,
-        "forget_rate_schedule_": to_namespace_of(trainer.forget_rates, data.X),
+        "forget_rate_schedule_": to_namespace_of(trainer.forget_rates.copy(), data.X),
         "n_iter_": trainer.epoch,
-        "history_": list(trainer.history),
+        "history_": [dict(entry) for entry in trainer.history],
         "_state": FitState(
             data.classes,
             trainer.data.inputs.form,
@@ -104,7 +104,7 @@ def fitted_attributes(
     estimate = trainer.noise_estimate
     if estimate.noise_rate is not None and estimate.noise_matrix is not None:
         attributes["noise_rate_"] = estimate.noise_rate
-        attributes["noise_matrix_"] = to_namespace_of(estimate.noise_matrix.numpy(), data.X)
+        attributes["noise_matrix_"] = to_namespace_of(estimate.noise_matrix.numpy().copy(), data.X)
     return attributes
 
 

@@ -48,8 +48,10 @@ def _moved(value: Any, device: torch.device) -> Any:
     if type(value) is dict:
         return {name: _moved(each, device) for name, each in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: _moved(getattr(value, field.name), device) for field in dataclasses.fields(value)}
-        return dataclasses.replace(value, **fields)
+        moved = copy.copy(value)
+        for field in dataclasses.fields(value):
+            object.__setattr__(moved, field.name, _moved(getattr(value, field.name), device))
+        return moved
     return value
 
 

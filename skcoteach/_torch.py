@@ -22,6 +22,11 @@ def is_hooked_parameter(parameter: nn.Parameter) -> bool:
     return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
 
 
+def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
+    """The module's own buffers, those that are None, too; what is put there is a buffer."""
+    return module._buffers
+
+
 def keeps_running_statistics(module: nn.Module) -> bool:
     """Whether the module is a normalisation whose mean and variance follow the batches."""
     return isinstance(module, _NormBase) and module.track_running_stats

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import adaptive_max_pool2d, cross_entropy
 
-from skcoteach.networks import MLP, CifarCNN, SmallCNN, Standardize, logit_layers
+from skcoteach.networks import MLP, CifarCNN, SmallCNN, Standardize
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -329,61 +329,3 @@ def test_cifar_cnn_takes_images_that_are_not_square(size):
     x = random(1, 1, *size).float().requires_grad_()
     network(x).sum().backward()
     assert x.grad[..., :4, :4].any() and x.grad[..., -4:, -4:].any()
-
-
-# --- the layer of the logits ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "network",
-    [MLP(4, 3), MLP(4, 3, hidden=[]), SmallCNN(1, 3), nn.Linear(4, 3), nn.Sequential(nn.Sequential(nn.Linear(4, 3)))],
-    ids=["mlp", "linear-mlp", "cnn", "linear", "nested"],
-)
-def test_halving_the_logit_layer_halves_the_logits(network):
-    x = torch.randn(5, 1, 8, 8) if isinstance(network, SmallCNN) else torch.randn(5, 4)
-    before = network(x).detach()
-    (layer,) = logit_layers([network])
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.div_(2)
-    assert torch.allclose(network(x), before / 2)
-
-
-class OwnForward(nn.Sequential):
-    def forward(self, x):
-        return -super().forward(x)
-
-
-def tied():
-    layer = nn.Linear(3, 3)
-    return nn.Sequential(layer, nn.ReLU(), layer)
-
-
-def tied_weight():
-    network = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
-    network[2].weight = network[0].weight
-    return network
-
-
-def frozen():
-    network = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
-    network[2].weight.requires_grad_(False)
-    return network
-
-
-@pytest.mark.parametrize(
-    "network",
-    [
-        nn.Sequential(nn.Linear(3, 3), nn.ReLU()),
-        OwnForward(nn.Linear(3, 3)),
-        nn.Sequential(nn.Linear(3, 3), nn.Sequential()),
-        tied(),
-        tied_weight(),
-        frozen(),
-        CifarCNN(),
-    ],
-    ids=["activation", "own-forward", "empty-end", "tied-layer", "tied-weight", "frozen", "other"],
-)
-def test_no_logit_layer_is_known_of_other_networks(network):
-    assert logit_layers([network]) == []
-    assert logit_layers([MLP(3, 3), network]) == []  # nor of a pair of which one is unknown

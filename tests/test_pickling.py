@@ -5,6 +5,7 @@ device with a number that nobody has for one that is not.
 """
 
 import copy
+import dataclasses
 import pickle
 
 import numpy as np
@@ -12,12 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from skcoteach import CoTeachingClassifier, pickling
-from skcoteach.pickling import for_cpu, for_here
+from skcoteach import CoTeachingClassifier, _pickling
+from skcoteach._fitted import FitState
+from skcoteach._pickling import CPU, for_cpu, for_here
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-CPU, META, ABSENT = torch.device("cpu"), torch.device("meta"), torch.device("cuda", 99)
+META, ABSENT = torch.device("meta"), torch.device("cuda", 99)
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 Y = np.arange(40) % 2
@@ -38,7 +40,7 @@ def tensors(value):
         return [tensor for each in value.values() for tensor in tensors(each)]
     if isinstance(value, (list, tuple)):
         return [tensor for each in value for tensor in tensors(each)]
-    return tensors(vars(value)) if hasattr(value, "optimizer_states") else []
+    return tensors(vars(value)) if isinstance(value, FitState) else []
 
 
 def devices(value):
@@ -48,7 +50,7 @@ def devices(value):
 @pytest.fixture
 def written_for_meta(monkeypatch):
     """The other way around: what is on the CPU comes from an accelerator, and is written for the meta device."""
-    monkeypatch.setattr(pickling, "CPU", META)
+    monkeypatch.setattr(_pickling, "CPU", META)
 
 
 # --- on the CPU ------------------------------------------------------------------------------------------------------
@@ -69,7 +71,7 @@ def test_a_round_trip_on_the_cpu_changes_no_bit(travel):
     assert back.label_quality_.tolist() == clf.label_quality_.tolist()
     assert back.get_label_issues().equals(clf.get_label_issues())
     before, after = tensors(vars(clf)), tensors(vars(back))
-    assert len(before) == len(after) == 17  # two networks and the states of their optimizers
+    assert len(before) == len(after) == 18  # two networks, the state of their optimizer and what was kept last
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert np.array_equal(back.predict_proba(X), clf.predict_proba(X))
 
@@ -114,6 +116,24 @@ def test_arrays_under_dispatch_and_an_instance_of_a_module_are_written_for_the_c
     assert (written["module2"], written["lr"], written["name"]) == (None, 0.1, "x")
 
 
+def test_a_dataclass_of_the_user_is_written_as_it_is_but_for_its_tensors(written_for_meta):
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        scale: torch.Tensor
+        name: str = "mine"
+        made: bool = dataclasses.field(default=False, init=False)
+
+        def __post_init__(self):
+            if self.scale.is_meta:
+                raise ValueError("only for what has numbers")
+            object.__setattr__(self, "made", True)
+
+    options = Options(torch.ones(2))
+    written = for_cpu({"module__options": options, "classes_": torch.arange(2)})["module__options"]
+    assert (type(written), written.name, written.made, written.scale.device) == (Options, "mine", True, META)
+    assert options.scale.device == CPU
+
+
 def test_values_that_need_not_move_are_not_copied(written_for_meta):
     there, network = torch.ones(2, device=META), nn.Linear(2, 2, device=META)
     written = for_cpu({"elsewhere": torch.ones(2), "there": there, "network": network})
@@ -127,24 +147,22 @@ def test_values_that_need_not_move_are_not_copied(written_for_meta):
 def written_on(device):
     """The state of a fitted estimator as it is written where its networks and classes are on ``device``."""
     state = dict(vars(fitted())) | {"classes_": torch.arange(2), "schedule_": np.ones(3)}
-    return state | {pickling._HOMES: {"modules_": device, "classes_": device}}
+    return state | {_pickling._HOMES: {"modules_": device, "classes_": device}}
 
 
 def test_what_was_on_a_device_goes_back_there_where_it_is_there():
     back = for_here(written_on(META))
     assert devices([back["modules_"], back["classes_"]]) == {META}
-    assert devices(back["_state"]) == {
-        CPU
-    }  # had no home of its own: the next training step takes it where it is needed
+    assert devices(back["_state"]) == {CPU}  # has no home of its own: the next training takes it where it is needed
     assert isinstance(back["schedule_"], np.ndarray)
-    assert pickling._HOMES not in back
+    assert _pickling._HOMES not in back
 
 
 def test_what_was_on_a_device_that_is_not_there_stays_on_the_cpu_and_works():
     clf = CoTeachingClassifier.__new__(CoTeachingClassifier)
     clf.__setstate__(written_on(ABSENT))
     assert devices(vars(clf)) == {CPU}
-    assert pickling._HOMES not in vars(clf)
+    assert _pickling._HOMES not in vars(clf)
     assert np.array_equal(clf.predict_proba(X), fitted().predict_proba(X))
     assert clf.partial_fit(X, Y).n_iter_ == 3
 
@@ -152,8 +170,8 @@ def test_what_was_on_a_device_that_is_not_there_stays_on_the_cpu_and_works():
 def test_homes_are_noted_by_attribute_and_only_where_they_are_not_the_cpu(written_for_meta):
     state = {"classes_": torch.arange(3, device=META), "modules_": (nn.Linear(2, 2), nn.Linear(2, 2)), "lr": 0.1}
     written = for_cpu(state)
-    assert written[pickling._HOMES] == {"modules_": CPU}  # the meta device stands for the CPU here
-    pickle.dumps(written[pickling._HOMES])
+    assert written[_pickling._HOMES] == {"modules_": CPU}  # the meta device stands for the CPU here
+    pickle.dumps(written[_pickling._HOMES])
 
 
 def test_a_state_without_homes_is_read_as_it_is():

@@ -5,6 +5,7 @@ What an example is and how it is converted, ``inputs`` knows. Here it is only de
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -58,8 +59,9 @@ def _n_workers(device: torch.device) -> int:
 
 
 def _may_fork(inputs: Inputs) -> bool:
-    """Whether processes can be started here and can load the items."""
-    fork = multiprocessing.get_start_method(allow_none=True) in (None, "fork") and os.name == "posix"
+    """Whether processes can be forked here, as is usual on Linux, and can load the items."""
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    fork = chosen == "fork" or (chosen is None and sys.platform == "linux")
     return fork and not multiprocessing.current_process().daemon and item_of(inputs.X, 0).is_cpu
 
 
@@ -79,8 +81,14 @@ class _Blocks(TorchDataset):
 
 def _by_processes(inputs: Inputs, parts: Sequence[Tensor]) -> Iterator[Tensor]:
     on_cuda = inputs.device.type == "cuda"
-    workers = _n_workers(inputs.device)
-    for block in DataLoader(_Blocks(inputs, parts), batch_size=None, num_workers=workers, pin_memory=on_cuda):
+    blocks = DataLoader(
+        _Blocks(inputs, parts),
+        batch_size=None,
+        num_workers=_n_workers(inputs.device),
+        pin_memory=on_cuda,
+        multiprocessing_context="fork",
+    )
+    for block in blocks:
         yield inputs.convert(block)
 
 

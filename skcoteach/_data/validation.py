@@ -5,6 +5,7 @@ numbers, weights become one float64 per example.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +95,7 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
     Raises
     ------
     ValueError
-        If X has the wrong number of axes, no rows, NaN or infinity, or other columns than the X of ``fit``.
+        If X has the wrong number of axes, no examples, NaN or infinity, or other columns than the X of ``fit``.
     TypeError
         If X is a Dataset without a length, or something that is no data.
     """
@@ -107,6 +108,8 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
     else:
         if isinstance(X, DataLoader):
             raise TypeError("X is a DataLoader. Give its dataset; batches are made here, of batch_size examples.")
+        if _has_shape_of_one_axis(X) and np.asarray(X).ndim > 1:
+            X = np.asarray(X)  # else scikit-learn sees no features
         X = validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", allow_nd=True)
         if X.dtype.kind not in "biuf":
             raise ValueError(f"X must hold numbers; its dtype is {X.dtype}.")
@@ -115,13 +118,25 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
 
 
 def is_items(X: Any) -> bool:
-    """Whether X is a Dataset or a list of what a Dataset gives (tensors, or tuples that start with x)."""
+    """Whether X is a Dataset or a list of what a Dataset gives (tensors, or tuples that start with x).
+
+    A sequence that has the shape of a column, as ``skorch.helper.SliceDataset`` has, is a list if it gives arrays or
+    tensors.
+    """
     if isinstance(X, Dataset):
         return True
-    if not isinstance(X, (list, tuple)) or not X:
+    is_column = isinstance(X, Sequence) and _has_shape_of_one_axis(X)
+    if not (is_column or isinstance(X, (list, tuple))):
         return False
+    if not len(X):
+        return is_column
     first = X[0][0] if isinstance(X[0], tuple) and X[0] else X[0]
-    return isinstance(first, Tensor) or (isinstance(X[0], tuple) and isinstance(first, np.ndarray))
+    return isinstance(first, Tensor) or ((is_column or isinstance(X[0], tuple)) and isinstance(first, np.ndarray))
+
+
+def _has_shape_of_one_axis(X: Any) -> bool:
+    shape = getattr(X, "shape", None)
+    return isinstance(shape, tuple) and len(shape) == 1
 
 
 def _check_items(estimator: Any, X: Any) -> Inputs:
@@ -131,9 +146,10 @@ def _check_items(estimator: Any, X: Any) -> Inputs:
             "with __len__ and __getitem__."
         )
     _check_not_empty(estimator, "Dataset", (len(X),))
-    if item_of(X, 0).ndim == 0:
+    first = item_of(X, 0)
+    if first.ndim == 0:
         raise ValueError("The items of X are single numbers. An example must have at least one axis: shape (1,), say.")
-    if torch.empty(0, dtype=item_of(X, 0).dtype).is_complex():
+    if first.is_complex():
         raise ValueError("Complex data not supported: the items of X are complex.")
     return Inputs(X)
 

@@ -119,7 +119,7 @@ class CrossFit:
             forget_rate=rate_of(self._joint),
             noise_rate=rate_of(self._joint),
             noise_matrix=torch.from_numpy(matrix_of(self._joint)),
-            quality=torch.from_numpy(quality),
+            quality=torch.from_numpy(quality).double(),
             predicted=torch.from_numpy(self._probabilities.argmax(axis=1)),
             temperature=temperature,
             logit_scale=(self._pairs[0].logit_scale + self._pairs[1].logit_scale) / 2,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import warn_user
+from skcoteach._training.module_state import copied
 
 #: With less sample weight in all or in a class, there are too few data to split.
 MINIMUM_WEIGHT, MINIMUM_CLASS_WEIGHT = 500.0, 50.0
@@ -57,8 +58,8 @@ class NoiseEstimate:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "NoiseEstimate":
-        """What :meth:`state_dict` was of."""
-        return cls(**state)
+        """What :meth:`state_dict` was of, with copies of its tensors."""
+        return cls(**copied(state))
 
 
 def too_few_data(data: TrainingData) -> bool:

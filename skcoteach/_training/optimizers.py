@@ -114,17 +114,32 @@ def state_of(optimizer: Optimizer) -> dict[str, Any]:
 def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
     """Give an optimizer the state of a :func:`state_of`, which it does not keep.
 
-    torch casts what it loads to the dtype of the parameter; here it gets back its own.
+    torch casts what it loads, even strings; here every parameter gets back its own. Only the memory layout is that of
+    the parameter, as fused optimizers go through both without looking at the strides.
     """
-    own = copied({"state": state["state"], "param_groups": state["param_groups"]})
-    optimizer.load_state_dict(own)
+    own = copied({name: value for name, value in state.items() if name != "shapes"})
+    if type(optimizer).load_state_dict is Optimizer.load_state_dict:  # rebuilds what it can iterate over, and may fail
+        optimizer.load_state_dict(own | {"state": {index: _tensors_in(each) for index, each in own["state"].items()}})
+        optimizer.state.update({key: each for key, each in own["state"].items() if not isinstance(key, int)})
+    else:
+        optimizer.load_state_dict(own)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, saved in own["state"].items():
         if isinstance(index, int):
-            loaded = optimizer.state[parameters[index]]
+            parameter = parameters[index]
+            loaded = optimizer.state[parameter]
             for name, value in saved.items():
-                if isinstance(value, Tensor) and loaded[name].dtype != value.dtype:
-                    loaded[name] = value.to(loaded[name].device)
+                if isinstance(value, Tensor):
+                    value = value.to(loaded[name].device)
+                    if value.shape == parameter.shape and value.stride() != parameter.stride():
+                        value = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+                loaded[name] = value
+
+
+def _tensors_in(state: Any) -> Any:
+    if not isinstance(state, dict):
+        return None
+    return {name: value if isinstance(value, Tensor) else None for name, value in state.items()}
 
 
 def shapes_of(optimizer: Optimizer) -> list[tuple[int, ...]]:

@@ -126,13 +126,14 @@ class Steps:
         """Other shapes than that of the batch are welcome, if the networks can take them."""
         try:
             return self._engine.logits(self._engine.prepare(inputs))
-        except RuntimeError as error:
-            if inputs.shape == shape:
+        except (RuntimeError, ValueError) as error:
+            reason = error.__cause__ or error  # the engine may have told it, as if X had this shape
+            if inputs.shape == shape or is_of_the_device(reason) or not raised_by_torch(reason):
                 raise
             raise ValueError(
                 f"augment was given a tensor of shape {tuple(shape)} and returned one of shape {tuple(inputs.shape)}, "
-                f"which the networks cannot take: {error}"
-            ) from error
+                f"which the networks cannot take: {reason}"
+            ) from reason
 
 
 def check_augmented(augmented: Tensor, inputs: Tensor) -> Tensor:

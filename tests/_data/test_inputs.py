@@ -1,4 +1,4 @@
-"""Every kind of X gives the networks the same numbers for the same rows, and no more of it is read than was asked."""
+"""Every kind of X gives the networks the same numbers for the same examples; no more is read than was asked for."""
 
 import tracemalloc
 from collections import namedtuple
@@ -6,13 +6,11 @@ from collections import namedtuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import sparse
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from skcoteach.batches import Rows, in_batches, spread
+from skcoteach._data.inputs import BYTES, CPU, FLOATS, INTEGERS, InputForm, Inputs
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -120,33 +118,33 @@ def every_warning_of_torch():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("form", TABLES)
-def test_tables_of_every_kind_give_the_same_rows_and_are_not_changed(form, dtype):
+def test_tables_of_every_kind_give_the_same_examples_and_are_not_changed(form, dtype):
     X = TABLES[form](VALUES)
     before = raw_bytes(X)
-    rows = Rows(X).place(torch.device("cpu"), dtype)
-    batch = rows[ASKED]
+    inputs = Inputs(X).to(CPU, dtype, as_indices=False)
+    batch = inputs[ASKED]
     assert batch.dtype == dtype
     assert batch.tolist() == VALUES[ASKED.numpy()].tolist()
     batch += 1  # a batch is the caller's own
     assert raw_bytes(X) == before
-    assert len(rows) == 12
-    assert rows.item_shape == (3,)
+    assert len(inputs) == 12
+    assert inputs.form.item_shape == (3,)
 
 
 @pytest.mark.parametrize("form", ["float32", "float64", "Fortran order", "big-endian float64", "int32", "csr array"])
-def test_memory_mapped_tables_give_the_same_rows(form, tmp_path):
+def test_memory_mapped_tables_give_the_same_examples(form, tmp_path):
     array = TABLES[form](VALUES)
     if sparse.issparse(array):
         X = array.copy()
         X.data = memory_mapped(array.data, tmp_path / "X")
     else:
         X = memory_mapped(array, tmp_path / "X", order="F" if form == "Fortran order" else "C")
-    assert Rows(X)[ASKED].tolist() == VALUES[ASKED.numpy()].tolist()
+    assert Inputs(X)[ASKED].tolist() == VALUES[ASKED.numpy()].tolist()
 
 
 @pytest.mark.parametrize("make", [lambda v: v, torch.from_numpy, lambda v: Items(list(torch.from_numpy(v)))])
 def test_bools_are_zeros_and_ones(make):
-    assert Rows(make(VALUES > 100))[ASKED].tolist() == (VALUES[ASKED.numpy()] > 100).astype(float).tolist()
+    assert Inputs(make(VALUES > 100))[ASKED].tolist() == (VALUES[ASKED.numpy()] > 100).astype(float).tolist()
 
 
 IMAGE_FORMS = {
@@ -164,36 +162,36 @@ IMAGE_FORMS = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("form", IMAGE_FORMS)
 def test_bytes_of_images_are_divided_by_255(form, dtype):
-    rows = Rows(IMAGE_FORMS[form](IMAGES.astype(np.uint8))).place(torch.device("cpu"), dtype)
-    assert torch.equal(rows[ASKED], torch.from_numpy(IMAGES[ASKED.numpy()]).to(dtype) / 255)
+    inputs = Inputs(IMAGE_FORMS[form](IMAGES.astype(np.uint8))).to(CPU, dtype, as_indices=False)
+    assert torch.equal(inputs[ASKED], torch.from_numpy(IMAGES[ASKED.numpy()]).to(dtype) / 255)
 
 
 def test_bytes_are_divided_from_three_axes_on():
     grey = IMAGES[:, 0].astype(np.uint8)
-    assert Rows(grey)[ASKED].tolist() == (torch.from_numpy(IMAGES[ASKED.numpy(), 0]).float() / 255).tolist()
-    assert Rows(grey[:, 0])[ASKED].tolist() == IMAGES[ASKED.numpy(), 0, 0].tolist()
+    assert Inputs(grey)[ASKED].tolist() == (torch.from_numpy(IMAGES[ASKED.numpy(), 0]).float() / 255).tolist()
+    assert Inputs(grey[:, 0])[ASKED].tolist() == IMAGES[ASKED.numpy(), 0, 0].tolist()
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int64", "float32", "float64", ">f8"])
 def test_other_numbers_of_images_are_taken_as_they_are(dtype):
-    assert Rows(IMAGES.astype(dtype))[ASKED].tolist() == IMAGES[ASKED.numpy()].tolist()
+    assert Inputs(IMAGES.astype(dtype))[ASKED].tolist() == IMAGES[ASKED.numpy()].tolist()
 
 
 @pytest.mark.parametrize("form", ["int16", "int64", "big-endian int32", "uint8", "uint16", "int tensor", "list"])
 def test_indices_of_an_embedding_stay_integers(form):
     X = list(torch.from_numpy(VALUES)) if form == "list" else TABLES[form](VALUES)
-    batch = Rows(X).place(torch.device("cpu"), torch.float32, indices=True)[ASKED]
+    batch = Inputs(X).to(CPU, torch.float32, as_indices=True)[ASKED]
     assert batch.dtype == torch.int64
     assert batch.tolist() == VALUES[ASKED.numpy()].tolist()
 
 
 def test_bytes_of_more_axes_are_not_divided_where_they_are_indices():
-    rows = Rows(IMAGES.astype(np.uint8)).place(torch.device("cpu"), torch.float32, indices=True)
-    assert rows[ASKED].tolist() == IMAGES[ASKED.numpy()].tolist()
+    inputs = Inputs(IMAGES.astype(np.uint8)).to(CPU, torch.float32, as_indices=True)
+    assert inputs[ASKED].tolist() == IMAGES[ASKED.numpy()].tolist()
 
 
 def test_floats_stay_floats_also_for_an_embedding():
-    assert Rows(VALUES / 8).place(torch.device("cpu"), torch.float32, indices=True)[ASKED].is_floating_point()
+    assert Inputs(VALUES / 8).to(CPU, torch.float32, as_indices=True)[ASKED].is_floating_point()
 
 
 @pytest.mark.parametrize(
@@ -213,12 +211,12 @@ def test_floats_stay_floats_also_for_an_embedding():
 )
 def test_double_precision_loses_no_digits_on_the_way(X):
     value = float(X[0][0] if not sparse.issparse(X) else X.toarray()[0, 0])
-    assert Rows(X).place(torch.device("cpu"), torch.float64)[torch.tensor([1])].item() == value
+    assert Inputs(X).to(CPU, torch.float64, as_indices=False)[torch.tensor([1])].item() == value
 
 
 def test_batches_arrive_on_the_device_that_was_asked_for():
     for form in ("float32", "strided rows", "tensor", "csr array", "Dataset"):
-        batch = Rows(TABLES[form](VALUES)).place(torch.device("meta"), torch.float64)[ASKED]
+        batch = Inputs(TABLES[form](VALUES)).to(torch.device("meta"), torch.float64, as_indices=False)[ASKED]
         assert (batch.device.type, batch.dtype, batch.shape) == ("meta", torch.float64, (4, 3))
 
 
@@ -229,17 +227,17 @@ def test_batches_arrive_on_the_device_that_was_asked_for():
 @pytest.mark.parametrize("layout", [np.asarray, np.asfortranarray, every_second])
 def test_arrays_are_used_in_place(dtype, layout):
     X = layout(VALUES.astype(dtype))
-    rows = Rows(X)
+    inputs = Inputs(X)
     X[7] = 99  # seen, because nothing was copied beforehand
-    assert rows[ASKED][0].tolist() == [99, 99, 99]
+    assert inputs[ASKED][0].tolist() == [99, 99, 99]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8])
 def test_tensors_are_used_in_place(dtype):
     X = torch.from_numpy(VALUES).to(dtype)
-    rows = Rows(X)
+    inputs = Inputs(X)
     X[7] = 99
-    assert rows[ASKED][0].tolist() == [99, 99, 99]
+    assert inputs[ASKED][0].tolist() == [99, 99, 99]
 
 
 @pytest.mark.parametrize("X", [VALUES.astype(np.float32), read_only(VALUES.astype(np.float32))])
@@ -247,7 +245,7 @@ def test_float32_arrays_share_their_memory_with_what_torch_indexes(X, monkeypatc
     indexed = []
     index_select = torch.Tensor.index_select
     monkeypatch.setattr(torch.Tensor, "index_select", lambda s, *args: indexed.append(s) or index_select(s, *args))
-    Rows(X)[ASKED]
+    Inputs(X)[ASKED]
     assert [tensor.data_ptr() for tensor in indexed] == [X.ctypes.data]
 
 
@@ -266,20 +264,20 @@ class LargestTensor(TorchDispatchMode):
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["float64", ">f8", "float32", "uint16"])
-def test_only_the_rows_asked_for_are_read_from_a_memory_mapped_file(dtype, order, tmp_path):
+def test_only_the_examples_asked_for_are_read_from_a_memory_mapped_file(dtype, order, tmp_path):
     X = np.memmap(tmp_path / "X", dtype, "w+", shape=(50_000, 20), order=order)
     X[:2] = 1
 
-    def read_300_rows():
-        rows = Rows(X).place(torch.device("cpu"), torch.float32)
+    def read_300_examples():
+        inputs = Inputs(X).to(CPU, torch.float32, as_indices=False)
         for asked in torch.arange(300).split(100):
-            rows[asked]
+            inputs[asked]
 
     with LargestTensor() as made:
-        read_300_rows()
+        read_300_examples()
     tracemalloc.start()
     try:
-        read_300_rows()
+        read_300_examples()
         largest_array = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -289,21 +287,123 @@ def test_only_the_rows_asked_for_are_read_from_a_memory_mapped_file(dtype, order
 
 def test_only_the_items_asked_for_are_taken_from_a_dataset():
     X = Items(list(torch.from_numpy(VALUES)))
-    rows = Rows(X)
+    inputs = Inputs(X)
     X.asked.clear()
-    rows[ASKED]
+    inputs[ASKED]
     assert X.asked == ASKED.tolist()
 
 
 def test_columns_that_lose_their_differences_are_those_with_rounding_errors_of_a_twentieth_of_the_deviation():
     values = np.array([[0.0], [1.0]])  # a standard deviation of 0.5; float32 has steps of 2 ** -23 of the power of two
     X = values * [1, 1, 1, 1, 1e300, 1e-300] + [0, 2**19 + 1 / 64, 2**19 + 1 / 32, 2**30, 0, 0]
-    all_rows = torch.arange(2)
-    assert Rows(X).loses_digits(all_rows) == [2, 3, 4, 5]
-    assert Rows(X).place(torch.device("cpu"), torch.float64).loses_digits(all_rows) == []
-    assert Rows(X[:, :4].astype(np.float32)).loses_digits(all_rows) == []
-    assert Rows(X[:, :, None]).loses_digits(all_rows) == []
-    assert Rows([torch.from_numpy(row) for row in X]).loses_digits(all_rows) == []
+    everything = torch.arange(2)
+    assert Inputs(X).columns_that_lose_digits(everything) == [2, 3, 4, 5]
+    assert Inputs(X).to(CPU, torch.float64, as_indices=False).columns_that_lose_digits(everything) == []
+    assert Inputs(X[:, :4].astype(np.float32)).columns_that_lose_digits(everything) == []
+    assert Inputs(X[:, :, None]).columns_that_lose_digits(everything) == []
+    assert Inputs([torch.from_numpy(row) for row in X]).columns_that_lose_digits(everything) == []
+
+
+# --- form and device -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("X", "form"),
+    [
+        (VALUES.astype(np.float32), InputForm((3,), FLOATS)),
+        (sparse.csr_array(VALUES / 2), InputForm((3,), FLOATS)),
+        (VALUES > 100, InputForm((3,), INTEGERS)),
+        (VALUES.astype(np.uint8), InputForm((3,), INTEGERS)),
+        (IMAGES, InputForm((2, 3, 4), INTEGERS)),
+        (IMAGES.astype(np.uint8), InputForm((2, 3, 4), BYTES)),
+        (torch.from_numpy(IMAGES[:, 0]).to(torch.uint8), InputForm((3, 4), BYTES)),
+        (Items(list(torch.from_numpy(IMAGES).to(torch.uint8))), InputForm((2, 3, 4), BYTES)),
+        ([(torch.zeros(5, dtype=torch.bfloat16), "cat")], InputForm((5,), FLOATS)),
+    ],
+    ids=["floats", "sparse", "bools", "bytes", "integers", "images", "grey images", "Dataset", "list"],
+)
+def test_the_form_says_how_an_example_looks_and_what_its_numbers_are(X, form):
+    assert Inputs(X).form == form
+    assert Inputs(X, as_indices=True).form.as_indices == (form.kind != FLOATS)
+
+
+def test_the_same_x_can_be_wanted_in_several_ways():
+    X = VALUES.astype(np.uint8)
+    first = Inputs(X)
+    second = first.to(CPU, torch.float64, as_indices=True)
+    assert second.X is first.X
+    assert (first.dtype, first.form.as_indices) == (torch.float32, False)
+    assert [each[ASKED].dtype for each in (first, second)] == [torch.float32, torch.int64]
+
+
+def test_on_a_cpu_nothing_moves():
+    for form in ("float32", "strided rows", "tensor", "csr array", "Dataset"):
+        inputs = Inputs(TABLES[form](VALUES))
+        assert inputs.moved_to_device() is inputs
+
+
+@pytest.fixture
+def free_memory(monkeypatch):
+    """A GPU with so many bytes free, which the CPU stands for."""
+    made = torch.empty
+
+    def set_free(n_bytes):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (n_bytes, 2 * n_bytes))
+        monkeypatch.setattr(torch, "empty", lambda *shape, device, **options: made(*shape, device="cpu", **options))
+
+    return set_free
+
+
+@pytest.mark.parametrize(
+    ("X", "as_indices", "dtype"),
+    [
+        (VALUES.astype(np.float32), False, torch.float32),
+        (VALUES.astype(np.float64), False, torch.float32),
+        (VALUES.astype(np.float16), False, torch.float32),
+        (VALUES, False, torch.float32),
+        (VALUES, True, torch.int64),
+        (VALUES.astype(np.uint8), True, torch.uint8),
+        (IMAGES.astype(np.uint8), False, torch.uint8),
+        (torch.from_numpy(VALUES).double(), False, torch.float32),
+        (TensorDataset(torch.from_numpy(VALUES)), False, torch.float32),
+    ],
+    ids=lambda value: f"{type(value).__name__} {getattr(value, 'dtype', '')}",
+)
+def test_x_moves_to_a_gpu_with_more_than_twice_the_memory_in_what_holds_it_best(X, as_indices, dtype, free_memory):
+    inputs = Inputs(X, torch.device("cuda"), as_indices=as_indices)
+    n_bytes = int(np.prod((12, *inputs.form.item_shape))) * dtype.itemsize
+    free_memory(2 * n_bytes)
+    assert inputs.moved_to_device() is inputs
+    free_memory(2 * n_bytes + 1)
+    moved = inputs.moved_to_device()
+    read = moved.read(ASKED)
+    assert (moved.X, moved.form, moved.device, moved.dtype) == (X, inputs.form, inputs.device, inputs.dtype)
+    assert read.dtype == dtype
+    assert read.tolist() == inputs.read(ASKED).tolist()
+
+
+def test_all_of_a_large_x_moves(free_memory):
+    X = torch.arange(10_000)[:, None]
+    free_memory(2**30)
+    assert torch.equal(Inputs(X, torch.device("cuda")).moved_to_device().read(slice(None)), X.float())
+
+
+@pytest.mark.parametrize("form", ["strided rows", "csr array", "Dataset", "list of tensors"])
+def test_what_torch_cannot_index_where_it_lies_does_not_move(form, free_memory):
+    free_memory(2**40)
+    inputs = Inputs(TABLES[form](VALUES), torch.device("cuda"))
+    assert inputs.moved_to_device() is inputs
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU with CUDA")
+@pytest.mark.parametrize("form", TABLES)
+def test_examples_on_a_gpu_are_the_same_moved_or_not(form):
+    inputs = Inputs(TABLES[form](VALUES), torch.device("cuda"))
+    moved = inputs.moved_to_device()
+    for each in (inputs, moved):
+        assert each[ASKED].device.type == "cuda"
+        assert each[ASKED].tolist() == each[slice(None)][ASKED].tolist() == VALUES[ASKED.numpy()].tolist()
+    assert moved.is_on_device == (moved is not inputs)
 
 
 # --- items that cannot be used ---------------------------------------------------------------------------------------
@@ -313,19 +413,19 @@ def test_columns_that_lose_their_differences_are_those_with_rounding_errors_of_a
 def test_items_that_are_no_numbers_are_refused_with_their_position_and_type(item):
     items = [torch.zeros(3), item]
     with pytest.raises(TypeError, match=f"item 1 has {type(item).__name__}"):
-        Rows(items)[torch.tensor([0, 1])]
+        Inputs(items)[torch.tensor([0, 1])]
     with pytest.raises(TypeError, match=f"item 1 has {type(item).__name__}"):
-        Rows([(x, 0) for x in items])[torch.tensor([0, 1])]
+        Inputs([(x, 0) for x in items])[torch.tensor([0, 1])]
 
 
 def test_an_item_that_is_an_empty_tuple_is_refused():
     with pytest.raises(TypeError, match="Item 1 of X is an empty tuple"):
-        Rows([(torch.zeros(3),), ()])[torch.tensor([0, 1])]
+        Inputs([(torch.zeros(3),), ()])[torch.tensor([0, 1])]
 
 
 def test_items_of_different_shapes_are_refused_with_both_shapes():
     with pytest.raises(ValueError, match=r"different shapes: \(3,\) and \(1, 3\)"):
-        Rows([torch.zeros(3), torch.zeros(1, 3)])[torch.tensor([0, 1])]
+        Inputs([torch.zeros(3), torch.zeros(1, 3)])[torch.tensor([0, 1])]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("mine"), ValueError("mine"), TypeError("mine"), IndexError("mine")])
@@ -337,72 +437,5 @@ def test_what_a_dataset_raises_passes_unchanged(error):
             return super().__getitem__(position)
 
     with pytest.raises(type(error)) as raised:
-        Rows(Broken(list(torch.zeros(3, 2))))[torch.tensor([1, 2])]
+        Inputs(Broken(list(torch.zeros(3, 2))))[torch.tensor([1, 2])]
     assert raised.value is error
-
-
-# --- batches ---------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.integers(1, 200).flatmap(lambda n: st.permutations(range(n))),
-    st.integers(1, 80),
-    st.none() | st.integers(1, 8),
-)
-def test_batches_are_the_order_cut_without_a_small_rest(order, batch_size, limit):
-    cut = [batch.tolist() for batch in in_batches(torch.tensor(order), batch_size, limit).split(batch_size)]
-    last = len(order) % batch_size or batch_size
-    skipped = last if last < 16 and last < len(order) else 0
-    seen = sum(cut, [])
-    assert all(len(batch) == batch_size for batch in cut[:-1])
-    assert seen == order[: len(seen)]  # every row at most once, in order
-    assert len(seen) == min((limit or 200) * batch_size, len(order) - skipped)
-
-
-@pytest.mark.parametrize(
-    ("n", "batch_size", "sizes"),
-    [
-        (96, 32, [32, 32, 32]),
-        (111, 32, [32, 32, 32]),
-        (112, 32, [32, 32, 32, 16]),
-        (15, 32, [15]),
-        (1, 32, [1]),
-        (30, 8, [8, 8, 8]),
-    ],
-)
-def test_a_last_batch_of_fewer_than_16_is_skipped_unless_it_is_the_only_one(n, batch_size, sizes):
-    assert [len(batch) for batch in in_batches(torch.arange(n), batch_size).split(batch_size)] == sizes
-
-
-def test_number_of_batches_can_be_limited():
-    assert [len(batch) for batch in in_batches(torch.arange(100), 32, limit=2).split(32)] == [32, 32]
-    assert [len(batch) for batch in in_batches(torch.arange(100), 32, limit=9).split(32)] == [32, 32, 32]
-
-
-# --- spreading -------------------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 200), st.integers(1, 70), st.integers(1, 6), st.integers(0, 2**32))
-def test_spreading_loses_no_row_and_gives_every_batch_its_share_of_every_stratum(n, batch_size, n_strata, seed):
-    torch.manual_seed(seed)
-    rows = torch.randperm(1000)[:n]
-    strata = torch.randint(n_strata, (n,))
-    order = spread(rows, strata, batch_size)
-    assert sorted(order.tolist()) == sorted(rows.tolist())
-    stratum_of = dict(zip(rows.tolist(), strata.tolist(), strict=True))
-    for batch in order.split(batch_size):
-        for stratum in range(n_strata):
-            expected = len(batch) * (strata == stratum).sum() / n
-            assert abs(sum(stratum_of[row] == stratum for row in batch.tolist()) - expected) <= 3
-
-
-def test_spreading_is_random_in_every_respect_that_it_does_not_promise():
-    torch.manual_seed(0)
-    rows, strata = torch.arange(60), torch.arange(60) // 20
-    orders = torch.stack([spread(rows, strata, 20) for _ in range(3000)])
-    places = torch.zeros(60, 60).index_put_(
-        (orders, torch.arange(60).expand_as(orders)), torch.ones(()), accumulate=True
-    )
-    assert places.min() > 20 and places.max() < 90  # every row turns up in every place, about 50 times each

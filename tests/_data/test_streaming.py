@@ -1,5 +1,7 @@
-"""Blocks of rows are the rows, whoever fetches them."""
+"""Blocks of examples are the examples, whoever fetches them."""
 
+import multiprocessing
+import sys
 import threading
 
 import numpy as np
@@ -7,13 +9,13 @@ import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from skcoteach import CoTeachingClassifier, streaming
-from skcoteach.batches import Rows
-from skcoteach.streaming import stream
+from skcoteach import CoTeachingClassifier
+from skcoteach._data import streaming
+from skcoteach._data.inputs import CPU, Inputs
+from skcoteach._data.streaming import stream
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-CPU = torch.device("cpu")
 X = np.random.default_rng(0).normal(size=(50, 3))
 ORDER = torch.from_numpy(np.random.default_rng(1).permutation(50)[:37])
 
@@ -46,13 +48,9 @@ def workers(monkeypatch):
     monkeypatch.setattr(streaming, "_n_workers", lambda device: 2)
 
 
-def placed(X):
-    return Rows(X).place(CPU, torch.float32)
-
-
-def is_whole(rows, size):
-    numbers, blocks = zip(*stream(rows, ORDER, size), strict=True)
-    assert torch.equal(torch.cat(numbers), ORDER)
+def assert_whole(inputs, size):
+    indices, blocks = zip(*stream(inputs, ORDER, size), strict=True)
+    assert torch.equal(torch.cat(indices), ORDER)
     assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
     assert torch.equal(torch.cat(blocks), torch.from_numpy(X[ORDER.numpy()]).float())
 
@@ -63,35 +61,71 @@ def is_whole(rows, size):
     [np.asarray, torch.from_numpy, Lazy, lambda X: TensorDataset(torch.from_numpy(X), torch.zeros(len(X)))],
     ids=["array", "tensor", "dataset", "tensor-dataset"],
 )
-def test_blocks_are_the_rows_in_their_order(make, size):
-    is_whole(placed(make(X)), size)
+def test_blocks_are_the_examples_in_their_order(make, size):
+    assert_whole(Inputs(make(X)), size)
 
 
 @pytest.mark.parametrize("size", [1, 10, 37])
-def test_blocks_of_a_memory_map_are_the_rows_read_by_another_thread(memory_map, size, monkeypatch):
-    rows, threads = placed(memory_map), set()
-    read = rows.read
-    monkeypatch.setattr(rows, "read", lambda part: (threads.add(threading.get_ident()), read(part))[1])
-    is_whole(rows, size)
+def test_blocks_of_a_memory_map_are_the_examples_read_by_another_thread(memory_map, size, monkeypatch):
+    inputs, threads = Inputs(memory_map), set()
+    read = inputs.read
+    monkeypatch.setattr(inputs, "read", lambda part: (threads.add(threading.get_ident()), read(part))[1])
+    assert_whole(inputs, size)
     assert threads and threading.get_ident() not in threads
 
 
 def test_views_of_a_memory_map_are_read_ahead_and_arrays_are_not(memory_map):
-    assert placed(memory_map[5:]).is_far and placed(memory_map).is_far
-    assert not placed(X).is_far and not placed(np.array(memory_map)).is_far
+    assert Inputs(memory_map[5:]).is_far and Inputs(memory_map).is_far
+    assert not Inputs(X).is_far and not Inputs(np.array(memory_map)).is_far
 
 
 @pytest.mark.parametrize("size", [1, 10, 37])
-def test_blocks_of_processes_are_the_rows(workers, size):
+def test_blocks_of_processes_are_the_examples(workers, size):
     data = Lazy(X)
-    is_whole(placed(data), size)
+    assert_whole(Inputs(data), size)
     assert not data.threads - {threading.get_ident()}
 
 
 def test_processes_load_datasets_only(workers, monkeypatch):
     monkeypatch.setattr(streaming, "_by_processes", None)
     for given in (X, torch.from_numpy(X), TensorDataset(torch.from_numpy(X)), [torch.zeros(3)] * 50):
-        assert len(next(stream(placed(given), ORDER, 10))[1]) == 10
+        assert len(next(stream(Inputs(given), ORDER, 10))[1]) == 10
+
+
+@pytest.mark.parametrize(
+    ("chosen", "platform", "may"),
+    [
+        (None, "linux", True),
+        (None, "darwin", False),
+        (None, "win32", False),
+        ("fork", "linux", True),
+        ("fork", "darwin", True),
+        ("spawn", "linux", False),
+        ("forkserver", "linux", False),
+    ],
+)
+def test_processes_are_forked_where_that_is_usual_or_was_chosen(chosen, platform, may, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: chosen)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert streaming._may_fork(Inputs(Lazy(X))) is may
+
+
+def test_no_process_is_started_by_one_that_may_not_nor_for_items_that_cannot_leave_theirs(monkeypatch):
+    items = Inputs(Lazy(X))
+    monkeypatch.setattr(streaming, "item_of", lambda items, position: torch.empty(3, device="meta"))
+    assert not streaming._may_fork(items)
+    monkeypatch.undo()
+    assert streaming._may_fork(items)
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    assert not streaming._may_fork(items)
+
+
+def test_processes_are_forked_whatever_the_default_of_python_is(workers, monkeypatch):
+    """The items need not be picklable."""
+    made, loader = [], streaming.DataLoader
+    monkeypatch.setattr(streaming, "DataLoader", lambda *given, **more: made.append(loader(*given, **more)) or made[0])
+    assert_whole(Inputs(Lazy(X)), 10)
+    assert made[0].multiprocessing_context.get_start_method() == "fork"
 
 
 def test_no_process_is_started_for_the_cpu():
@@ -102,21 +136,21 @@ def test_no_process_is_started_for_the_cpu():
 @pytest.mark.parametrize("by_processes", [False, True], ids=["here", "processes"])
 def test_errors_of_the_dataset_are_told(by_processes, monkeypatch):
     monkeypatch.setattr(streaming, "_n_workers", lambda device: 2 * by_processes)
-    rows = placed(Lazy(X, fails_at=int(ORDER[20])))
+    inputs = Inputs(Lazy(X, fails_at=int(ORDER[20])))
     with pytest.raises(OSError, match="cannot be read"):
-        list(stream(rows, ORDER, 10))
+        list(stream(inputs, ORDER, 10))
 
 
 def test_errors_of_the_reading_thread_are_told(memory_map, monkeypatch):
-    rows = placed(memory_map)
-    monkeypatch.setattr(rows, "read", lambda part: 1 / 0)
+    inputs = Inputs(memory_map)
+    monkeypatch.setattr(inputs, "read", lambda part: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        list(stream(rows, ORDER, 10))
+        list(stream(inputs, ORDER, 10))
 
 
 def test_reading_thread_ends_when_nobody_wants_more(memory_map):
     others = {thread.name for thread in threading.enumerate()}
-    blocks = streaming._read_ahead(placed(memory_map), ORDER.split(5))
+    blocks = streaming._read_ahead(Inputs(memory_map), ORDER.split(5))
     next(blocks)
     assert {thread.name for thread in threading.enumerate()} - others
     blocks.close()
@@ -124,7 +158,7 @@ def test_reading_thread_ends_when_nobody_wants_more(memory_map):
 
 
 @pytest.mark.parametrize("source", ["memory map", "processes"])
-def test_a_fit_is_the_same_wherever_the_rows_come_from(source, memory_map, monkeypatch):
+def test_a_fit_is_the_same_wherever_the_examples_come_from(source, memory_map, monkeypatch):
     y = np.arange(50) % 2
     clf = CoTeachingClassifier(forget_rate=0.2, epochs=3, batch_size=16, random_state=0, device="cpu")
     expected = clf.fit(X, y).predict_proba(X)

@@ -1,6 +1,7 @@
 """What cannot be used is refused in the user's words; what can be used is handed on without a copy."""
 
 import warnings
+from collections.abc import Sequence
 
 import array_api_strict
 import numpy as np
@@ -13,17 +14,16 @@ from sklearn.exceptions import DataConversionWarning
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from skcoteach import CoTeachingClassifier
-from skcoteach.batches import Rows
-from skcoteach.run import FitState
-from skcoteach.validation import (
+from skcoteach._data.inputs import CPU, Inputs
+from skcoteach._data.validation import (
     check_form,
     check_weights,
     check_X,
     check_y,
     encode,
     is_items,
-    to_host,
-    to_namespace_of,
+    sorted_classes,
+    validate,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -58,7 +58,7 @@ def test_x_without_axes_is_refused(estimator, make):
     [np.zeros((0, 3)), torch.zeros(0, 3), sparse.csr_array((0, 3)), TensorDataset(torch.zeros(0, 3))],
     ids=lambda empty: type(empty).__name__,
 )
-def test_x_without_rows_is_refused(estimator, empty):
+def test_x_without_examples_is_refused(estimator, empty):
     with pytest.raises(ValueError, match=r"0 sample\(s\).*while a minimum of 1 is required by CoTeachingClassifier"):
         check_X(estimator, empty, reset=True)
 
@@ -196,13 +196,33 @@ def test_datasets_are_handed_on_as_they_are(estimator):
 
 
 def test_tensors_that_need_a_gradient_are_used_without_it(estimator):
-    rows = check_X(estimator, torch.as_tensor(X).clone().requires_grad_(), reset=True)
-    assert not rows[torch.tensor([0])].requires_grad
+    inputs = check_X(estimator, torch.as_tensor(X).clone().requires_grad_(), reset=True)
+    assert not inputs[torch.tensor([0])].requires_grad
+
+
+class Column(Sequence):
+    """A sequence that has the shape of a column, as some libraries wrap a Dataset for scikit-learn."""
+
+    def __init__(self, items):
+        self.items, self.shape = items, (len(items),)
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, position):
+        return self.items[position]
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
+        (Column([torch.zeros(3)]), True),
+        (Column([np.zeros(3)]), True),
+        (Column([(np.zeros(3), 1)]), True),
+        (Column([]), True),
+        (Column([1.0, 2.0]), False),
+        (np.zeros(3), False),
+        (pd.Series([1.0, 2.0]), False),
         ([torch.zeros(3)], True),
         ((torch.zeros(3), torch.zeros(3)), True),
         ([(torch.zeros(3), 1)], True),
@@ -218,6 +238,13 @@ def test_tensors_that_need_a_gradient_are_used_without_it(estimator):
         (pd.DataFrame({"a": [1]}), False),
     ],
     ids=[
+        "column of tensors",
+        "column of arrays",
+        "column of tuples",
+        "empty column",
+        "column of numbers",
+        "one axis",
+        "series",
         "tensors",
         "tuple of tensors",
         "tuples of a tensor",
@@ -240,6 +267,17 @@ def test_lists_of_tensors_and_of_tuples_that_start_with_x_are_items(given, expec
 def test_lists_and_data_frames_are_tables(estimator):
     for given in (X.tolist(), [tuple(row) for row in X], list(X), pd.DataFrame(X)):
         assert check_X(estimator, given, reset=True)[torch.arange(6)].tolist() == X.astype(np.float32).tolist()
+
+
+def test_arrays_of_other_libraries_are_taken_while_dispatch_is_on(estimator):
+    foreign = array_api_strict.asarray(X)
+    with config_context(array_api_dispatch=True):
+        inputs = check_X(estimator, foreign, reset=True)
+        assert inputs.to(CPU, torch.float64, as_indices=False)[torch.arange(6)].tolist() == X.tolist()
+        assert check_y(estimator, array_api_strict.asarray(CODES), 6).tolist() == CODES.tolist()
+        bad = array_api_strict.asarray(np.full((2, 3), np.nan))
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            check_X(estimator, bad, reset=True)
 
 
 # --- number and names of the features --------------------------------------------------------------------------------
@@ -287,42 +325,42 @@ def test_feature_names_are_set_compared_and_forgotten(estimator):
 # --- the form of X at predict ----------------------------------------------------------------------------------------
 
 
-def fitted_on(rows, indices=False):
-    return FitState(None, rows.item_shape, rows.kind, indices, 0, None, [], [], np.zeros(0), 1.0, None, 0, None)
+def form_of(dtype, *item_shape, as_indices=False):
+    return Inputs(np.ones((2, *item_shape), dtype), as_indices=as_indices).form
 
 
 def images(dtype):
-    return Rows(np.ones((2, 1, 4, 4), dtype))
+    return form_of(dtype, 1, 4, 4)
 
 
 @pytest.mark.parametrize(("fitted", "given"), [("uint8", "float32"), ("float64", "uint8"), ("int64", "uint8")])
 def test_bytes_and_other_numbers_of_images_are_not_mixed(fitted, given):
     with pytest.raises(ValueError, match="(?s)X holds .* but Name was fitted on .*uint8 images are divided by 255"):
-        check_form(images(given), fitted_on(images(fitted)), "Name")
+        check_form(images(given), images(fitted), "Name")
 
 
 @pytest.mark.parametrize(("fitted", "given"), [("float32", "float64"), ("int32", "int64"), ("uint8", "uint8")])
 def test_images_of_the_same_kind_are_the_same_form(fitted, given):
-    check_form(images(given), fitted_on(images(fitted)), "Name")
+    check_form(images(given), images(fitted), "Name")
 
 
 @pytest.mark.parametrize("fitted", ["uint8", "bool", "int64", "float32", "float64"])
 @pytest.mark.parametrize("given", ["uint8", "bool", "int64", "float32", "float64"])
 def test_numbers_of_tables_are_the_same_form_in_every_dtype(fitted, given):
-    check_form(Rows(np.ones((2, 3), given)), fitted_on(Rows(np.ones((2, 3), fitted))), "Name")
+    check_form(form_of(given, 3), form_of(fitted, 3), "Name")
 
 
 def test_indices_and_floats_are_not_mixed():
-    integers, floats = Rows(np.ones((2, 3), np.int64)), Rows(np.ones((2, 3)))
-    check_form(Rows(np.ones((2, 3), np.uint8)), fitted_on(integers, indices=True), "Name")
+    fitted = form_of(np.int64, 3, as_indices=True)
+    check_form(form_of(np.uint8, 3), fitted, "Name")
     with pytest.raises(ValueError, match="X holds floating point numbers, but Name was fitted on integers"):
-        check_form(floats, fitted_on(integers, indices=True), "Name")
+        check_form(form_of(float, 3), fitted, "Name")
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 4, 5), (2, 3, 4, 4), (2, 1, 4), (2, 16)])
+@pytest.mark.parametrize("shape", [(1, 4, 5), (3, 4, 4), (1, 4), (16,)])
 def test_examples_of_another_shape_are_refused_with_both_shapes(shape):
     with pytest.raises(ValueError, match=r"examples of shape \(.*\), but Name was fitted on examples of shape \(1, 4"):
-        check_form(Rows(np.ones(shape)), fitted_on(Rows(np.ones((2, 1, 4, 4)))), "Name")
+        check_form(form_of(float, *shape), images(float), "Name")
 
 
 # --- y ---------------------------------------------------------------------------------------------------------------
@@ -433,7 +471,7 @@ def test_weights_that_cannot_be_used_are_refused(weights, message):
 @pytest.mark.parametrize(
     "make", [list, np.float32, torch.as_tensor, pd.Series, lambda w: pd.Series(w, index=range(6, 0, -1))]
 )
-def test_weights_of_every_kind_are_one_float64_per_row(make):
+def test_weights_of_every_kind_are_one_float64_per_example(make):
     weights = check_weights(make(WEIGHTS), None, CLASSES, CODES)
     assert weights.dtype == np.float64
     assert weights.tolist() == WEIGHTS.tolist()
@@ -472,7 +510,7 @@ def test_balanced_is_of_the_weighted_counts():
 
 
 def test_balanced_looks_at_classes_that_have_weight_only():
-    """As if the rows of weight 0 were not there: two classes are left."""
+    """As if the examples of weight 0 were not there: two classes are left."""
     balanced = check_weights([1, 1, 1, 1, 0, 0], "balanced", CLASSES, CODES)
     assert balanced.tolist() == pytest.approx([4 / (2 * 3)] * 3 + [4 / 2, 0, 0])
 
@@ -504,34 +542,51 @@ def test_class_weight_of_all_classes_may_name_more():
     assert check_weights(None, {0: 1, 1: 2, 2: 3, 3: 4}, CLASSES, CODES).tolist() == [1, 1, 1, 2, 2, 3]
 
 
-# --- the way back ----------------------------------------------------------------------------------------------------
+# --- all of it -------------------------------------------------------------------------------------------------------
 
 
-def test_tensors_come_to_the_host_and_everything_else_stays_what_it_is():
-    assert to_host(torch.arange(3).float().requires_grad_()).tolist() == [0, 1, 2]
-    for given in (X, [1, 2], None, pd.Series([1])):
-        assert to_host(given) is given
+def test_what_was_handed_over_is_checked_and_the_estimator_not_changed(estimator):
+    estimator.set_params(class_weight={"b": 4})
+    before = dict(vars(estimator))
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    data = validate(estimator, frame, list("aaabbc"), WEIGHTS, reset=True)
+    assert vars(estimator) == before
+    assert data.X is frame
+    assert data.inputs[torch.arange(6)].tolist() == X.astype(np.float32).tolist()
+    assert (data.classes.tolist(), data.codes.tolist()) == (["a", "b", "c"], CODES.tolist())
+    assert data.sample_weights.tolist() == WEIGHTS.tolist()
+    assert data.weights.tolist() == (WEIGHTS * [1, 1, 1, 4, 4, 1]).tolist()
+    assert data.columns["n_features_in_"] == 3
+    assert data.columns["feature_names_in_"].tolist() == ["a", "b", "c"]
 
 
-def test_outputs_are_numpy_unless_dispatch_is_on():
-    for like in (X, torch.as_tensor(X), pd.DataFrame(X), TensorDataset(torch.as_tensor(X))):
-        assert isinstance(to_namespace_of(torch.ones(2), like), np.ndarray)
-    with config_context(array_api_dispatch=True):
-        assert isinstance(to_namespace_of(torch.ones(2), X), np.ndarray)
-        assert isinstance(to_namespace_of(torch.ones(2), TensorDataset(torch.as_tensor(X))), np.ndarray)
-        for values in (torch.ones(2), np.ones(2)):
-            assert isinstance(to_namespace_of(values, torch.as_tensor(X)), torch.Tensor)
-            back = to_namespace_of(values, array_api_strict.asarray(X))
-            assert back.__array_namespace__() is array_api_strict
-            assert to_host(back).tolist() == [1, 1]
+def test_columns_of_an_earlier_fit_are_compared_with_or_forgotten(estimator):
+    check_X(estimator, pd.DataFrame(X, columns=["a", "b", "c"]), reset=True)
+    with pytest.raises(ValueError, match="feature names should match"):
+        validate(estimator, pd.DataFrame(X, columns=["c", "b", "a"]), CODES, None, CLASSES, reset=False)
+    assert validate(estimator, X[:, :2], CODES, None, reset=True).columns == {"n_features_in_": 2}
+    assert estimator.n_features_in_ == 3
 
 
-def test_arrays_of_other_libraries_are_taken_while_dispatch_is_on(estimator):
-    foreign = array_api_strict.asarray(X)
-    with config_context(array_api_dispatch=True):
-        rows = check_X(estimator, foreign, reset=True)
-        assert rows.place(torch.device("cpu"), torch.float64)[torch.arange(6)].tolist() == X.tolist()
-        assert check_y(estimator, array_api_strict.asarray(CODES), 6).tolist() == CODES.tolist()
-        bad = array_api_strict.asarray(np.full((2, 3), np.nan))
-        with pytest.raises(ValueError, match="NaN or infinity"):
-            check_X(estimator, bad, reset=True)
+def test_later_data_need_not_have_all_classes(estimator):
+    check_X(estimator, X, reset=True)
+    data = validate(estimator, X, [2, 0, 2, 0, 2, 0], None, CLASSES, reset=False)
+    assert (data.classes.tolist(), data.codes.tolist()) == ([0, 1, 2], [2, 0, 2, 0, 2, 0])
+
+
+@pytest.mark.parametrize(
+    "classes", [[2, 0, 1], np.array([1, 0, 2, 1]), torch.tensor([0, 1, 2]), pd.Series([2, 1, 0])], ids=repr
+)
+def test_classes_are_sorted_and_named_once(classes):
+    assert sorted_classes(classes).tolist() == [0, 1, 2]
+    assert isinstance(sorted_classes(classes), np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [([0.0, np.nan, 1.0], "classes contains NaN"), ([[0, 1], [2, 3]], "1d array"), ("ab", "1d array")],
+    ids=str,
+)
+def test_classes_that_are_no_labels_are_refused(classes, message):
+    with pytest.raises(ValueError, match=message):
+        sorted_classes(classes)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skcoteach.selection import budgets, fill_budgets, kept_weights, small_loss_indices
+from skcoteach._training.selection import batch_budgets, fill_budgets, kept_weights, small_loss_indices
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -232,14 +232,14 @@ def several_batches(draw):
 def test_budgets_of_several_batches_are_those_of_each(batch, forget_rate, class_floor):
     _, targets, weights = batch
     parameters = {"class_floor": class_floor, "n_classes": 4}
-    claims, grants = budgets(targets, weights, forget_rate, **parameters)
+    members, sizes = batch_budgets(targets, weights, forget_rate, **parameters)
     for i in range(len(targets)):
-        expected_claims, expected_grants = budgets(targets[i], weights[i], forget_rate, **parameters)
-        assert torch.equal(claims[:, i], expected_claims)
-        assert torch.equal(grants[:, i], expected_grants)
-    deeper = budgets(targets[None, :, None], weights[None, :, None], forget_rate, **parameters)
-    assert torch.equal(deeper[0][:, 0, :, 0], claims)
-    assert torch.equal(deeper[1][:, 0, :, 0], grants)
+        expected_members, expected_sizes = batch_budgets(targets[i], weights[i], forget_rate, **parameters)
+        assert torch.equal(members[:, i], expected_members)
+        assert torch.equal(sizes[:, i], expected_sizes)
+    deeper = batch_budgets(targets[None, :, None], weights[None, :, None], forget_rate, **parameters)
+    assert torch.equal(deeper[0][:, 0, :, 0], members)
+    assert torch.equal(deeper[1][:, 0, :, 0], sizes)
 
 
 @settings(max_examples=100, deadline=None)
@@ -258,27 +258,29 @@ def test_what_several_networks_keep_is_what_each_keeps(batch, forget_rate, class
 
 @settings(max_examples=100, deadline=None)
 @given(several_batches(), forget_rates, class_floors, st.integers(1, 9), st.integers(0, 3), st.integers(0, 12))
-def test_rows_without_weight_that_fill_up_a_batch_change_nothing(batch, forget_rate, class_floor, n, target, loss):
+def test_examples_without_weight_that_fill_up_a_batch_change_nothing(batch, forget_rate, class_floor, n, target, loss):
     losses, targets, weights = batch[0][:, 0], batch[1][:1], batch[2][:1]
     parameters = {"class_floor": class_floor, "n_classes": 4}
     padded_targets = torch.nn.functional.pad(targets, (0, n), value=target)
     padded_weights = torch.nn.functional.pad(weights, (0, n))
-    claims, grants = (each[:, 0] for each in budgets(targets, weights, forget_rate, **parameters))
-    padded, padded_grants = (each[:, 0] for each in budgets(padded_targets, padded_weights, forget_rate, **parameters))
-    assert torch.equal(padded, torch.nn.functional.pad(claims, (0, n)))
-    assert torch.equal(padded_grants, grants)
-    kept = fill_budgets(losses, claims, grants)
-    padded_kept = fill_budgets(torch.nn.functional.pad(losses, (0, n), value=loss), padded, padded_grants)
+    members, sizes = (each[:, 0] for each in batch_budgets(targets, weights, forget_rate, **parameters))
+    padded_members, padded_sizes = (
+        each[:, 0] for each in batch_budgets(padded_targets, padded_weights, forget_rate, **parameters)
+    )
+    assert torch.equal(padded_members, torch.nn.functional.pad(members, (0, n)))
+    assert torch.equal(padded_sizes, sizes)
+    kept = fill_budgets(losses, members, sizes)
+    padded_kept = fill_budgets(torch.nn.functional.pad(losses, (0, n), value=loss), padded_members, padded_sizes)
     torch.testing.assert_close(padded_kept, torch.nn.functional.pad(kept, (0, n)), rtol=1e-12, atol=1e-12)
 
 
-def test_claims_and_grants_of_the_classes_stand_before_those_of_the_batch():
+def test_members_and_sizes_of_the_classes_stand_before_those_of_the_batch():
     targets, weights = torch.tensor([0, 1, 1]), torch.tensor([9.0, 1.0, 2.0])
-    claims, grants = budgets(targets, weights, 0.25, class_floor=0.5, n_classes=3)
-    assert claims.tolist() == [[9, 0, 0], [0, 1, 2], [0, 0, 0], [9, 1, 2]]
-    assert grants.tolist() == [[3.375], [0], [0], [9]]  # only one of the classes has 8 examples' worth of weight
-    claims, grants = budgets(targets, weights, 0.25, class_floor=0.0, n_classes=3)
-    assert (claims.tolist(), grants.tolist()) == ([[9, 1, 2]], [[9]])
+    members, sizes = batch_budgets(targets, weights, 0.25, class_floor=0.5, n_classes=3)
+    assert members.tolist() == [[9, 0, 0], [0, 1, 2], [0, 0, 0], [9, 1, 2]]
+    assert sizes.tolist() == [[3.375], [0], [0], [9]]  # only one of the classes has 8 examples' worth of weight
+    members, sizes = batch_budgets(targets, weights, 0.25, class_floor=0.0, n_classes=3)
+    assert (members.tolist(), sizes.tolist()) == ([[9, 1, 2]], [[9]])
 
 
 @settings(max_examples=100, deadline=None)
@@ -286,27 +288,27 @@ def test_claims_and_grants_of_the_classes_stand_before_those_of_the_batch():
 def test_leaving_out_classes_that_cannot_have_a_budget_changes_nothing(batch, forget_rate, class_floor, more):
     losses, targets, weights = batch
     parameters = {"class_floor": class_floor, "n_classes": 4}
-    every = budgets(targets, weights, forget_rate, **parameters)
-    few = budgets(targets, weights, forget_rate, **parameters, largest_weight=float(weights.max()) + more)
+    every = batch_budgets(targets, weights, forget_rate, **parameters)
+    few = batch_budgets(targets, weights, forget_rate, **parameters, largest_weight=float(weights.max()) + more)
     for i in range(len(targets)):
-        kept, expected = (fill_budgets(losses[:, i], claims[:, i], grants[:, i]) for claims, grants in (few, every))
+        kept, expected = (fill_budgets(losses[:, i], members[:, i], sizes[:, i]) for members, sizes in (few, every))
         assert torch.equal(kept, expected)
 
 
 def test_there_are_only_as_many_budgets_as_classes_that_can_have_enough_weight():
     targets, weights = torch.cat([torch.full((10,), 7), torch.arange(30) % 20]), torch.ones(40)
-    claims, grants = budgets(targets, weights, 0.5, class_floor=0.5, n_classes=20, largest_weight=1.0)
-    assert (claims.shape, grants.shape) == ((6, 40), (6, 1))  # 5 classes with 8 each would be all
-    granted = grants[:-1, 0] > 0
-    assert granted.sum() == 1
-    assert torch.equal(claims[:-1][granted][0], (targets == 7).float())
-    claims, _ = budgets(targets[:7], weights[:7], 0.5, class_floor=0.5, n_classes=20, largest_weight=1.0)
-    assert claims.tolist() == [[1.0] * 7]
+    members, sizes = batch_budgets(targets, weights, 0.5, class_floor=0.5, n_classes=20, largest_weight=1.0)
+    assert (members.shape, sizes.shape) == ((6, 40), (6, 1))  # 5 classes with 8 each would be all
+    has_budget = sizes[:-1, 0] > 0
+    assert has_budget.sum() == 1
+    assert torch.equal(members[:-1][has_budget][0], (targets == 7).float())
+    members, _ = batch_budgets(targets[:7], weights[:7], 0.5, class_floor=0.5, n_classes=20, largest_weight=1.0)
+    assert members.tolist() == [[1.0] * 7]
 
 
 def test_budgets_are_filled_in_the_order_of_the_losses_and_the_largest_part_counts():
-    claims = torch.tensor([[4.0, 0.0, 4.0], [1.0, 1.0, 1.0]])
-    kept = fill_budgets(torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]), claims, torch.tensor([[6.0], [1.5]]))
+    members = torch.tensor([[4.0, 0.0, 4.0], [1.0, 1.0, 1.0]])
+    kept = fill_budgets(torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]), members, torch.tensor([[6.0], [1.5]]))
     assert kept.tolist() == [[2.0, 0.5, 4.0], [4.0, 0.5, 2.0]]
 
 

@@ -8,6 +8,9 @@ from torch import nn
 from skcoteach._torch import is_hooked
 from skcoteach.networks import CifarCNN, SmallCNN, Standardize
 
+#: A module that has its own way in one of these is more than its layers.
+_WAYS = ("__call__", "__getattr__", "__getattribute__", "eval", "named_parameters", "parameters", "train")
+
 #: They neither change nor keep what they are given.
 _LEAVE_INPUTS_ALONE = {nn.Linear, Standardize, SmallCNN, CifarCNN}
 
@@ -43,11 +46,9 @@ def layers_of(network: nn.Module) -> list[nn.Module] | None:
 
 def _is_called_plainly(module: nn.Module) -> bool:
     """Whether calling or training the module does no more than the ``forward`` of its class says."""
-    ways = ("__call__", "__getattr__", "__getattribute__", "train")
-    own = any(
-        all(getattr(type(module), way) is not getattr(base, way) for base in (nn.Module, nn.Sequential)) for way in ways
-    )
-    return not own and "forward" not in vars(module)
+    kind = type(module)
+    own = any(all(getattr(kind, way) is not getattr(base, way) for base in (nn.Module, nn.Sequential)) for way in _WAYS)
+    return not own and vars(module).keys().isdisjoint({"forward", *_WAYS})
 
 
 def leaves_inputs_alone(network: nn.Module) -> bool:

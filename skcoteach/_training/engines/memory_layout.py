@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from skcoteach._data.training_data import TrainingData
 from skcoteach._training.config import TrainingConfig
@@ -38,7 +37,8 @@ def take_channels_last(networks: Sequence[nn.Module], data: TrainingData, config
         A few examples of it are tried.
     config : TrainingConfig
     """
-    if len(data.inputs.form.item_shape) != 3 or not all(_has_convolutions(network) for network in networks):
+    has_convolutions = (any(isinstance(each, nn.Conv2d) for each in network.modules()) for network in networks)
+    if len(data.inputs.form.item_shape) != 3 or not all(has_convolutions):
         return False
     if are_own(networks):
         return True
@@ -47,13 +47,8 @@ def take_channels_last(networks: Sequence[nn.Module], data: TrainingData, config
         try:
             inputs = data.inputs[data.drawn[:N_TRIED]]
             return all(_takes_channels_last(network, inputs, config) for network in networks)
-        except Exception:  # what is wrong with the networks is told where they are trained
+        except Exception:  # lazy layers have no layout yet; what is wrong with others is told where they are trained
             return False
-
-
-def _has_convolutions(network: nn.Module) -> bool:
-    modules = list(network.modules())
-    return any(isinstance(each, nn.Conv2d) for each in modules) and not any(map(is_lazy, network.parameters()))
 
 
 def _takes_channels_last(network: nn.Module, inputs: Tensor, config: TrainingConfig) -> bool:
@@ -61,9 +56,9 @@ def _takes_channels_last(network: nn.Module, inputs: Tensor, config: TrainingCon
     outputs = []
     for layout in (torch.contiguous_format, torch.channels_last):
         tried = copy.deepcopy(network).to(memory_format=layout)  # type: ignore[call-overload]
-        for training in (True, False):
+        for training in (False, True):
             with autocast(inputs.device, config.precision):
                 outputs.append(tried.train(training)(inputs.clone().contiguous(memory_format=layout)))
             outputs[-1].float().sum().backward()
-    # of eval mode: in training, dropout strikes the elements in the order in which they lie
-    return torch.allclose(outputs[1], outputs[3], rtol=1e-2, atol=1e-2, equal_nan=True)
+    # those of eval mode, before any training: dropout strikes the elements in the order in which they lie
+    return torch.allclose(outputs[0], outputs[2], rtol=1e-2, atol=1e-2, equal_nan=True)

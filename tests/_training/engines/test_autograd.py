@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from skcoteach.engines import Autograd, autocast, check_logits, float32_products, leaves_inputs_alone
-from skcoteach.networks import MLP, CifarCNN, SmallCNN
+from skcoteach._training.engines.autograd import Autograd
+from skcoteach.networks import CifarCNN, SmallCNN
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -126,13 +126,16 @@ def test_a_gradient_of_zero_for_one_network_leaves_the_other_as_it_is():
     assert all((each == 0).all() for each in gradients(engine)[0])
 
 
-def test_images_arrive_as_they_are():
+def test_images_arrive_as_they_are_where_nothing_else_is_wanted():
     torch.manual_seed(0)
     networks = [
         nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 4 * 3, N_CLASSES)).double() for _ in range(2)
     ]
     engine = Autograd(networks, N_CLASSES)
-    assert_computes_as_plain_autograd(engine, networks, torch.randn(N, 1, 6, 5).double(), make_gradient())
+    images = torch.randn(N, 1, 6, 5).double()
+    assert engine.prepare(images) is images
+    assert not engine.owns_memory
+    assert_computes_as_plain_autograd(engine, networks, images, make_gradient())
 
 
 # --- parameters ------------------------------------------------------------------------------------------------------
@@ -212,7 +215,7 @@ class Spoiled(nn.Linear):
         (lambda x: x[..., None], ValueError, r"got shape \(12, 3, 1\)"),
         (torch.detach, ValueError, "do not depend on its parameters"),
     ],
-    ids=["tuple", "nothing", "integers", "too few classes", "too few rows", "one axis", "three axes", "no graph"],
+    ids=["tuple", "nothing", "integers", "too few classes", "too few examples", "one axis", "three axes", "no graph"],
 )
 def test_outputs_that_are_no_logits_are_refused_with_the_parameter_that_made_the_network(
     index, name, spoil, error, message
@@ -234,27 +237,23 @@ def test_what_a_network_raises_passes_unchanged():
     assert raised.value is error
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_floating_point_logits_of_the_right_shape_pass(dtype):
-    check_logits(torch.zeros(5, 3, dtype=dtype), "module", 5, 3)
-    check_logits(torch.zeros(1, 2, dtype=dtype), "module", 1, 2)
-    check_logits(torch.full((5, 3), torch.nan, dtype=dtype), "module", 5, 3)  # what is in them is told elsewhere
+# --- modes -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("outputs", "error", "message"),
-    [
-        ([[0.0] * 3] * 5, TypeError, "made by mine must return a tensor of raw logits; it returned a list"),
-        (torch.zeros(5, 3, dtype=torch.int32), TypeError, "made by mine must return floating.*; got torch.int32"),
-        (torch.zeros(5, 3, dtype=torch.complex64), TypeError, "must return floating.*; got torch.complex64"),
-        (torch.zeros(3, 5), ValueError, r"made by mine .*here \(5, 3\) .*two classes\); got shape \(3, 5\)"),
-        (torch.zeros(()), ValueError, r"got shape \(\)"),
-    ],
-    ids=["list", "integers", "complex", "transposed", "number"],
-)
-def test_what_is_no_logits_is_refused_with_what_is_expected_and_what_was_returned(outputs, error, message):
-    with pytest.raises(error, match=message):
-        check_logits(outputs, "mine", 5, 3)
+def test_networks_train_from_start_to_rest_and_then_hold_no_gradients_and_can_be_copied():
+    def spectral():
+        return nn.Sequential(nn.utils.spectral_norm(nn.Linear(N_FEATURES, 6)), nn.Dropout(), nn.Linear(6, N_CLASSES))
+
+    networks = make_networks(spectral, with_statistics)
+    engine = Autograd([network.eval() for network in networks], N_CLASSES)
+    engine.start()
+    assert all(module.training for network in networks for module in network.modules())
+    engine.logits(make_inputs())
+    engine.backward(make_gradient())
+    engine.rest()
+    assert not any(module.training for network in networks for module in network.modules())
+    assert all(parameter.grad is None for network in networks for parameter in network.parameters())
+    copy.deepcopy(networks)
 
 
 # --- precision, layout, compilation ----------------------------------------------------------------------------------
@@ -285,82 +284,52 @@ def test_weights_that_an_optimizer_has_changed_are_seen_in_bfloat16():
     assert not torch.allclose(engine.logits(inputs), before, rtol=0.1)
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32", "float64"])
-def test_only_bf16_is_autocast(precision):
-    with autocast(torch.device("cpu"), precision):
-        assert not torch.is_autocast_enabled("cpu")
-
-
-@pytest.mark.parametrize("found", ["ieee", "tf32"])
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
-def test_products_of_float32_are_in_tf32_where_wanted_and_the_setting_is_left_as_found(precision, found):
-    settings = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
-    before = [each.fp32_precision for each in settings]
-    try:
-        for each in settings:
-            each.fp32_precision = found
-        with pytest.raises(KeyboardInterrupt), float32_products(torch.device("cuda"), precision):
-            assert [each.fp32_precision for each in settings] == ["tf32" if precision == "tf32" else found] * 3
-            raise KeyboardInterrupt
-        assert [each.fp32_precision for each in settings] == [found] * 3
-    finally:
-        for each, value in zip(settings, before, strict=True):
-            each.fp32_precision = value
-
-
-def test_settings_of_cuda_are_not_touched_for_other_devices():
-    before = torch.backends.cuda.matmul.fp32_precision
-    with float32_products(torch.device("cpu"), "tf32"):
-        assert torch.backends.cuda.matmul.fp32_precision == before
-
-
-def hooked():
-    network = plain()
-    network.register_forward_pre_hook(lambda module, inputs: None)
-    return network
+def convolutional():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 12 * 12, 10))
 
 
 @pytest.mark.parametrize(
-    "network, alone",
+    ("network", "size"),
     [
-        (MLP(4, 3), True), (SmallCNN(1, 3), True), (plain(), True), (nn.Linear(4, 3), True), (relu_first(), False),
-        (doubling_first(), False), (hooked(), False), (nn.Identity(), False), (nn.Sequential(SmallCNN(1, 3)), True),
+        (functools.partial(SmallCNN, 3, 10), 12),
+        (functools.partial(CifarCNN, dropout_rate=0.0), 28),
+        (convolutional, 14),
     ],
-    ids=["mlp", "cnn", "chain", "linear", "relu-first", "doubling-first", "hooked", "identity", "wrapped-cnn"],
-)  # fmt: skip
-def test_only_networks_that_surely_do_not_work_in_place_get_the_rows_themselves(network, alone):
-    assert leaves_inputs_alone(network) is alone
-
-
-@pytest.mark.parametrize("network, size", [(SmallCNN, 12), (CifarCNN, 28)])
-def test_own_convolutional_networks_see_channels_last_and_compute_the_same(network, size):
+    ids=["small", "cifar", "users"],
+)
+def test_images_and_weights_lie_channels_last_where_wanted_and_give_the_same(network, size):
     torch.manual_seed(0)
-    networks = [network(3, 10).double().train() for _ in range(2)]
-    images = torch.rand(4, 3, size, size, dtype=torch.float64)
-    for each in networks:
-        each.dropout_rate = 0.0
-    expected = [each(images) for each in copy.deepcopy(networks)]
-    engine = Autograd(networks, 10)
+    networks = [network().double().train() for _ in range(2)]
+    images, gradient = torch.rand(4, 3, size, size, dtype=torch.float64), torch.randn(2, 10, 4, dtype=torch.float64)
+    logits, expected = plain_logits_and_gradients(networks, images, gradient)
+    engine = Autograd(networks, 10, channels_last=True)
+    last = {"memory_format": torch.channels_last}
+    weights = [m.weight for each in networks for m in each.modules() if isinstance(m, nn.Conv2d)]
+    assert all(weight.is_contiguous(**last) for weight in weights)
     prepared = engine.prepare(images)
-    assert prepared.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(engine.logits(prepared).mT, torch.stack(expected), rtol=1e-9, atol=1e-9)
+    assert prepared.is_contiguous(**last) and not prepared.is_contiguous()
+    torch.testing.assert_close(list(engine.logits(prepared)), logits, rtol=1e-9, atol=1e-9)
+    engine.backward(gradient)
+    torch.testing.assert_close(gradients(engine), expected, rtol=1e-9, atol=1e-9)
+    assert all(weight.grad.is_contiguous(**last) for weight in weights)
 
 
-def test_images_for_a_users_network_stay_as_they_are():
-    """Which may reshape them with view, what channels last do not allow."""
-
-    class Viewing(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4 * 36, 3)
-
-        def forward(self, x):
-            return self.linear(self.conv(x).view(len(x), -1))
-
-    engine = Autograd((Viewing(), Viewing()), 3)
-    images = torch.rand(4, 3, 8, 8)
-    assert engine.prepare(images) is images
-    engine.logits(images)
+@pytest.mark.parametrize(
+    ("first", "second", "channels_last", "owns"),
+    [
+        (SmallCNN, SmallCNN, True, False),
+        (CifarCNN, SmallCNN, True, False),
+        (SmallCNN, convolutional, True, True),
+        (convolutional, convolutional, True, True),
+        (convolutional, convolutional, False, False),
+    ],
+    ids=["small", "own", "own and users", "users", "contiguous"],
+)
+def test_weights_of_the_users_networks_that_lie_channels_last_do_not_lie_as_users_expect(
+    first, second, channels_last, owns
+):
+    networks = [each(3, 10) if each is not convolutional else each() for each in (first, second)]
+    assert Autograd(networks, 10, channels_last=channels_last).owns_memory is owns
 
 
 def test_compiled_networks_give_logits_and_gradients_of_the_networks(monkeypatch):
@@ -399,8 +368,3 @@ def test_errors_of_the_users_network_stay_their_own_when_compiled_or_not():
 
     with pytest.raises(LookupError, match="mine"):
         Autograd((Failing(4, 3), Failing(4, 3)), 3).logits(torch.zeros(2, 4))
-
-
-def test_a_perceptron_is_no_network_for_channels_last():
-    inputs = torch.randn(5, 4)
-    assert Autograd((MLP(4, 3), MLP(4, 3)), 3).prepare(inputs) is inputs

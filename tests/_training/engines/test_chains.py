@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skcoteach import CoTeachingClassifier
-from skcoteach.chains import ACTIVATIONS, Chains, are_chains
+from skcoteach._training.engines.chains import ACTIVATIONS, Chains, are_chains
 from skcoteach.networks import MLP, SmallCNN, Standardize
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -451,6 +451,16 @@ def test_the_joint_memory_has_the_precision_of_the_networks(dtype):
     assert joint.dtype == joint.grad.dtype == dtype
 
 
+def test_networks_are_always_at_rest_for_no_layer_of_a_chain_does_anything_else_in_training():
+    networks = pair(CHAINS["MLP"])
+    engine = Chains(networks)
+    for step in (lambda: None, engine.start, lambda: engine.logits(random(N, N_FEATURES)), engine.rest):
+        step()
+        assert not any(module.training for network in networks for module in network.modules())
+        assert all(parameter.grad is None for network in networks for parameter in network.parameters())
+    copy.deepcopy(networks)
+
+
 # --- a whole training ------------------------------------------------------------------------------------------------
 
 Y = np.random.default_rng(0).integers(0, N_CLASSES, 200)
@@ -467,7 +477,7 @@ def fit(monkeypatch, joined, X=X, epochs=4, **parameters):
             Chains, "__init__", lambda self, *args, **options: engines.append(self) or init(self, *args, **options)
         )
         if not joined:
-            patch.setattr("skcoteach.run.are_chains", lambda *_: False)
+            patch.setattr("skcoteach._training.engines.choice.are_chains", lambda *_: False)
         options = {"forget_rate": 0.2, "batch_size": 32, "lr": 0.01, "device": "cpu", "random_state": 0}
         estimator = CoTeachingClassifier(epochs=epochs, **options | parameters).fit(X, GIVEN)
         assert bool(engines) == joined

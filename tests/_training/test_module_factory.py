@@ -7,32 +7,29 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from _training.builders import training_data
 from torch import nn
 
-from skcoteach.batches import Rows
+from skcoteach._training.config import TrainingConfig
+from skcoteach._training.device import random_state
+from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
 from skcoteach.networks import MLP, CifarCNN, SmallCNN
-from skcoteach.peers import check_networks, check_takes, make_networks, reads_indices
-from skcoteach.training import TrainingData, random_state
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-def make(module=None, module2=None, given=None, given2=None, item_shape=(4,), n_classes=3):
-    return make_networks(module, module2, given or {}, given2 or {}, item_shape=item_shape, n_classes=n_classes)
-
-
-def check(first, second, X=None, n_classes=3, indices=False, dtype=torch.float32):
-    X = np.random.default_rng(0).normal(size=(5, 4)) if X is None else X
-    data = TrainingData(
-        rows=Rows(X).place(torch.device("cpu"), dtype, indices=indices),
-        targets=torch.arange(len(X)) % n_classes,
-        weights=torch.ones(len(X), dtype=dtype),
-        used=torch.arange(len(X)),
-        used_targets=torch.arange(len(X)) % n_classes,
-        n_classes=n_classes,
-        largest_weight=1.0,
+def make(module=None, module2=None, given=None, given2=None, item_shape=(4,), n_classes=3, **parameters):
+    config = TrainingConfig(
+        module=module, module2=module2, module_options=given or {}, module2_options=given2 or {}, **parameters
     )
-    with random_state(data.targets.device, 0):
+    return make_networks(config, item_shape, n_classes)
+
+
+def check(first, second, X=None, n_classes=3, as_indices=False):
+    X = np.random.default_rng(0).normal(size=(5, 4)) if X is None else X
+    labels = {"y": np.arange(len(X)) % n_classes, "classes": np.arange(n_classes)}
+    data = training_data(X, **labels, as_indices=as_indices)
+    with random_state(data.device, (0,)):
         check_networks((first, second), data)
 
 
@@ -143,6 +140,18 @@ def test_what_the_users_module_raises_passes_unchanged():
     assert raised.value is error
 
 
+def test_networks_are_on_the_device_and_in_the_precision_of_the_training():
+    for module, module2 in [(None, None), (nn.LazyLinear(3), nn.LazyLinear(3)), (MLP, nn.Linear(4, 3))]:
+        for network in make(module, module2, device=torch.device("meta"), dtype=torch.float64):
+            tensors = [each for each in (*network.parameters(), *network.buffers()) if each.dtype.is_floating_point]
+            assert {(each.device.type, each.dtype) for each in tensors} == {("meta", torch.float64)}
+
+
+def test_networks_start_from_different_weights():
+    first, second = make()
+    assert not torch.equal(first[1].weight, second[1].weight)
+
+
 # --- module2 ---------------------------------------------------------------------------------------------------------
 
 
@@ -226,12 +235,6 @@ def test_unknown_names_are_refused_and_named_as_the_user_wrote_them(module, modu
         make(module, module2, given, given2)
 
 
-def test_names_are_not_checked_where_a_callable_takes_any_or_has_no_signature():
-    check_takes(lambda **names: None, {"a": 1}, {"a": "optimizer"}, "any")
-    check_takes(getattr, {"a": 1}, {"a": "optimizer"}, "getattr")  # a built-in
-    check_takes(dict, {"a": 1}, {"a": "optimizer"}, "dict")
-
-
 # --- instances -------------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +255,26 @@ def test_checking_does_not_change_an_instance():
     check(*make(*modules))
     assert all(torch.equal(tensor, before[name]) for name, tensor in modules[0].state_dict().items())
     assert modules[0].training
+
+
+def test_an_instance_that_holds_what_its_last_forward_has_computed_is_copied_and_stays_as_it_was():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        modules = nn.utils.spectral_norm(nn.Linear(4, 3)), nn.utils.spectral_norm(nn.Linear(4, 3))
+    modules[0](torch.zeros(2, 4))  # leaves a weight that hangs on a graph
+    before = modules[0].weight
+    networks = make(*modules)
+    check(*networks)
+    assert modules[0].weight is before and not before.is_leaf
+    assert torch.equal(networks[0].weight_orig, modules[0].weight_orig)
+
+
+def test_scripted_instances_are_refused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises against scripting
+        scripted = torch.jit.script(nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="module2 is a scripted module.*as it was before torch.jit, and compile=True"):
+        make(nn.Linear(4, 3), scripted)
 
 
 @pytest.mark.parametrize("module2", [None, MLP])
@@ -440,7 +463,7 @@ def test_two_rows_of_an_example_are_enough_and_networks_with_dropout_and_batch_s
 def test_data_that_torch_cannot_take_is_told_in_the_users_words(network, X, seen_as):
     first, second = network(), network()
     with pytest.raises(ValueError, match=f"{type(first).__name__} cannot take a batch of X with {seen_as}: ") as raised:
-        check(first, second, X=X, indices=reads_indices(first))
+        check(first, second, X=X, as_indices=reads_indices(first))
     assert raised.value.__cause__ is not None
 
 
@@ -527,3 +550,10 @@ def test_integers_are_indices_where_the_first_layer_with_parameters_is_an_embedd
 def test_networks_for_images_say_what_x_they_take(pair, item_shape):
     with pytest.raises(ValueError, match=r"CNN takes images, X of shape .*; the items of X have shape .*X\[:, None\]"):
         make(*pair, item_shape=item_shape)
+
+
+def test_standardisation_of_a_part_of_the_data_is_that_of_the_part():
+    X, y = np.random.default_rng(0).normal(size=(90, 4)), np.arange(90) % 3
+    networks = make(dtype=torch.float64)
+    standardize(networks, training_data(X, y, dtype=torch.float64).part(torch.arange(90) % 2 == 0))
+    assert networks[0][0].mean.tolist() == pytest.approx(X[::2].mean(axis=0), rel=1e-12)

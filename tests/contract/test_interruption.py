@@ -1,0 +1,271 @@
+"""Ctrl-C at any moment: the epochs done are kept whole, or the earlier fit is."""
+
+import copy
+import os
+import sys
+
+import pytest
+import torch
+from helpers import (
+    Callback,
+    Net,
+    StopAfter,
+    assert_same_fit,
+    assert_same_weights,
+    auto,
+    fast,
+)
+from numpy.testing import assert_array_equal
+
+import skcoteach
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+PACKAGE = os.path.dirname(skcoteach.__file__) + os.sep
+
+
+# in a training step
+
+
+class PressesCtrlC(Net):
+    """In its n-th training batch."""
+
+    calls = 0
+    interrupt_at = 10**9
+
+    def forward(self, x):
+        if self.training:
+            type(self).calls += 1
+            if type(self).calls == self.interrupt_at:
+                raise KeyboardInterrupt
+        return super().forward(x)
+
+
+@pytest.fixture
+def press_in_batch(monkeypatch):
+    """Has it pressed in a batch of an epoch, both from 0; an epoch of 200 rows has 3 batches of 64."""
+
+    def press(epoch, batch):
+        monkeypatch.setattr(PressesCtrlC, "calls", 0)
+        monkeypatch.setattr(PressesCtrlC, "interrupt_at", 2 * (3 * epoch + batch) + 1)
+
+    return press
+
+
+@pytest.mark.parametrize("epochs_done", [1, 2])
+def test_the_epochs_done_are_kept(epochs_done, table, press_in_batch):
+    X, y = table
+    parameters = {"module": PressesCtrlC, "num_gradual": 1, "epochs": 5, "epoch_decay_start": 5}
+    reference = fast(**parameters).set_callbacks(StopAfter(epochs_done)).fit(X, y)
+    press_in_batch(epochs_done, 1)
+    estimator = fast(**parameters)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, y)
+    assert estimator.n_iter_ == len(estimator.history_) == epochs_done
+    assert_same_fit(estimator, reference, X)
+    assert_same_weights(estimator, reference)
+
+
+def test_training_goes_on_as_after_a_stop(table, press_in_batch):
+    X, y = table
+    parameters = {"module": PressesCtrlC, "num_gradual": 1, "epochs": 5, "epoch_decay_start": 5}
+    parameters |= {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9, "lr": 0.1}
+    reference = fast(**parameters).set_callbacks(StopAfter(2)).fit(X, y).partial_fit(X, y)
+    press_in_batch(2, 2)
+    estimator = fast(**parameters)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, y)
+    assert_same_weights(estimator.partial_fit(X, y), reference)
+
+
+def test_in_the_first_epoch_it_leaves_the_earlier_fit(table, press_in_batch):
+    X, y = table
+    estimator = fast(module=PressesCtrlC).fit(X, y)
+    before, expected = vars(estimator).copy(), estimator.predict_proba(X)
+    press_in_batch(0, 1)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X[:100], y[:100])
+    assert vars(estimator).keys() == before.keys()
+    assert all(vars(estimator)[name] is before[name] for name in before)
+    assert_array_equal(estimator.predict_proba(X), expected)
+
+
+# in a callback
+
+
+class PressesInTask(Callback):
+    """At the begin or end of a task."""
+
+    def __init__(self, name, number, when):
+        self.at = name, number, when
+
+    def on_fit_task_begin(self, estimator, context):
+        if (context.task_name, context.task_id, "begin") == self.at:
+            raise KeyboardInterrupt
+
+    def on_fit_task_end(self, estimator, context):
+        if (context.task_name, context.task_id, "end") == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("task", "epochs_done"),
+    [
+        (("epoch", 0, "end"), 1),
+        (("epoch", 1, "begin"), 1),
+        (("epoch", 1, "end"), 2),
+        (("epoch", 3, "end"), 4),
+        (("fit", 0, "end"), 4),
+    ],
+)
+def test_in_a_callback_the_epochs_done_are_kept(task, epochs_done, table):
+    X, y = table
+    estimator = fast(num_gradual=1).set_callbacks(PressesInTask(*task))
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, y)
+    assert_same_fit(estimator, fast(num_gradual=1).set_callbacks(StopAfter(epochs_done)).fit(X, y), X)
+
+
+@pytest.mark.parametrize("task", [("fit", 0, "begin"), ("epoch", 0, "begin")])
+def test_before_the_first_epoch_nothing_is_fitted(task, table):
+    estimator = fast().set_callbacks(PressesInTask(*task))
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(*table)
+    assert not estimator.__sklearn_is_fitted__()
+
+
+@pytest.mark.parametrize(
+    "task",
+    [("estimate", 0, "begin"), ("cross-fit epoch", 0, "end"), ("cross-fit epoch", 3, "end"), ("estimate", 0, "end")],
+)
+def test_in_the_estimate_it_leaves_the_earlier_fit(task, noisy, found):
+    X, given, _ = noisy
+    estimator = copy.deepcopy(found).set_callbacks(PressesInTask(*task))
+    before, issues, expected = vars(estimator).copy(), estimator.get_label_issues(), estimator.predict_proba(X)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, 2 - given)
+    assert all(vars(estimator)[name] is before[name] for name in before)
+    assert estimator.get_label_issues().equals(issues)
+    assert_array_equal(estimator.predict_proba(X), expected)
+    fresh = auto().set_callbacks(PressesInTask(*task))
+    with pytest.raises(KeyboardInterrupt):
+        fresh.fit(X, given)
+    assert not fresh.__sklearn_is_fitted__()
+
+
+def test_after_the_estimate_what_was_found_is_kept(noisy, found):
+    X, given, _ = noisy
+    estimator = copy.deepcopy(found).set_callbacks(PressesInTask("epoch", 2, "begin"))
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, 2 - given)
+    assert estimator.n_iter_ == 1
+    assert estimator.noise_rate_ == estimator.forget_rate_
+    assert_same_fit(estimator, auto().set_callbacks(StopAfter(1)).fit(X, 2 - given), X)
+    assert_array_equal(estimator.get_label_issues()["given_label"], 2 - given)
+
+
+# before any line of the package
+
+
+class CtrlC:
+    """Is pressed when a line of the package is reached, after a batch has been augmented so often."""
+
+    def __init__(self, after=0, line=None):
+        self.after = after
+        self.line = line
+        self.lines = {}  # that were reached, in this order
+        self.n_batches = 0
+
+    def augment(self, inputs):
+        self.n_batches += 1
+        if self.n_batches == self.after:
+            self.watch(sys._getframe(1))
+        return inputs
+
+    def watch(self, frame=None):
+        """From now on, in this frame and its callers, too."""
+        sys.settrace(self.trace)
+        while frame is not None:
+            if frame.f_code.co_filename.startswith(PACKAGE):
+                frame.f_trace = self.trace
+            frame = frame.f_back
+
+    def trace(self, frame, event, argument):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        if event == "line":
+            line = frame.f_code.co_filename, frame.f_lineno
+            if line == self.line:
+                raise KeyboardInterrupt
+            self.lines[line] = None
+        return self.trace
+
+
+@pytest.fixture
+def tracing():
+    """Leaves what traces this test as it is."""
+    found = sys.gettrace()
+    yield
+    sys.settrace(found)
+
+
+TINY = {"epochs": 3, "num_gradual": 1, "module__hidden": (4,), "average_decay": 0.5, "lr": 0.01}
+
+
+def pressed_everywhere(method, estimator, data, after):
+    """The estimator after Ctrl-C before each line that the method comes to, with a text that says where."""
+
+    def run(line=None):
+        ctrl_c = CtrlC(after, line)
+        own = copy.copy(estimator).set_params(augment=ctrl_c.augment)
+        try:
+            if not after:
+                ctrl_c.watch()
+            getattr(own, method)(*data)
+            assert line is None, line
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        return own, ctrl_c
+
+    own, ctrl_c = run()
+    for line in ctrl_c.lines:
+        yield run(line)[0], f"{line[0]}:{line[1]}"
+
+
+def test_before_any_line_weights_epochs_and_history_agree(table, tracing):
+    """Between the step of the second epoch of three and the end of the fit."""
+    X, y = (each[:40] for each in table)
+    stopped = {n: fast(**TINY).set_callbacks(StopAfter(n)).fit(X, y) for n in (1, 2, 3)}
+    gone_on = {n: copy.deepcopy(each).partial_fit(X, y) for n, each in stopped.items()}
+    earlier = fast(**TINY).fit(X[:20], y[:20]).set_callbacks(StopAfter(99))
+    kept = []
+    for estimator, where in pressed_everywhere("fit", earlier, (X, y), after=2):
+        assert estimator.n_iter_ in stopped, where
+        assert_same_fit(estimator, stopped[estimator.n_iter_], X)
+        kept.append(estimator.n_iter_)
+        if len(kept) % 5 == 0:
+            assert_same_weights(estimator.partial_fit(X, y), gone_on[kept[-1]])
+    assert len(kept) > 300 and kept == sorted(kept) and set(kept) == {1, 2, 3}
+
+
+def fitted_attributes(estimator):
+    return {name: each for name, each in vars(estimator).items() if name.endswith("_") or name == "_state"}
+
+
+def test_before_any_line_partial_fit_is_done_or_has_not_begun(table, tracing):
+    X, y = (each[:40] for each in table)
+    earlier = fast(**TINY).fit(X, y)
+    before, after = fitted_attributes(earlier), copy.deepcopy(earlier).partial_fit(X, y)
+    done = []
+    for estimator, where in pressed_everywhere("partial_fit", earlier, (X, y), after=1):
+        now = fitted_attributes(estimator)
+        done.append(now.keys() != before.keys())
+        if done[-1]:
+            assert now.keys() == fitted_attributes(after).keys(), where
+            assert_same_fit(estimator, after, X)
+        else:
+            assert all(now[name] is before[name] for name in before), where
+    assert len(done) > 200 and done == sorted(done) and set(done) == {False, True}
+    assert_same_weights(earlier.partial_fit(X, y), after)
