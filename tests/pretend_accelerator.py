@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from _training.builders import config_with
 from torch import Tensor, nn
 from torch._subclasses import fake_tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,7 +19,6 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from skcoteach._data.inputs import Inputs
 from skcoteach._training import inference, steps
 from skcoteach._training.averaging import WeightAverage
-from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import float32_products
 from skcoteach._training.engines.autograd import Autograd
 from skcoteach._training.engines.chains import ACTIVATIONS, Chains
@@ -128,7 +128,7 @@ class Training:
             self.engine = Chains(self.networks)
         else:
             self.engine = Autograd(self.networks, N_CLASSES, precision=precision, channels_last=kind == "images")
-        self.optimizers = make_optimizers(TrainingConfig(**self.config), self.engine)
+        self.optimizers = make_optimizers(config_with(**self.config), self.engine)
         self.average = WeightAverage(self.networks, 0.9) if averaged else None
         self.label_statistics = LabelStatistics(np.zeros(n, dtype=int), N_CLASSES, self.weights)
 
@@ -137,7 +137,7 @@ class Training:
 
     def run_epoch(self, largest_weight=UNEVEN, class_floor=0.5, augmented=True):
         """As the Trainer's, from the first step to the read-back, which is left out."""
-        config = TrainingConfig(**self.config, class_floor=class_floor, augment=self.augment if augmented else None)
+        config = config_with(**self.config, class_floor=class_floor, augment=self.augment if augmented else None)
         sizes = {"batch_size": BATCH_SIZE, "n_classes": N_CLASSES, "largest_weight": largest_weight}
         its_steps = steps.Steps(config, self.engine, self.optimizers, self.average, **sizes)
         self.engine.start()

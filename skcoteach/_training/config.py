@@ -1,7 +1,7 @@
 """How to train: numbers, names and callables, resolved once and never changed. Nothing here is of scikit-learn."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,27 +41,27 @@ class TrainingConfig:
         Of all random numbers.
     """
 
-    module: Any = None
-    module2: Any = None
-    module_options: dict[str, Any] = field(default_factory=dict)
-    module2_options: dict[str, Any] = field(default_factory=dict)
-    optimizer: Callable[..., Any] = torch.optim.Adam
-    optimizer_options: dict[str, Any] = field(default_factory=dict)
-    lr: float = 1e-3
-    epochs: int = 100
-    batch_size: int = 128
-    num_iter_per_epoch: int | None = None
-    num_gradual: int | None = None
-    exponent: float = 1.0
-    class_floor: float = 0.5
-    epoch_decay_start: int | None = None
-    augment: Callable[[Tensor], Tensor] | None = None
-    average_decay: float | None = None
-    device: torch.device = torch.device("cpu")
-    dtype: torch.dtype = torch.float32
-    precision: str = "float32"
-    compile: bool = False
-    seed: int = 0
+    module: Any
+    module2: Any
+    module_options: dict[str, Any]
+    module2_options: dict[str, Any]
+    optimizer: Callable[..., Any]
+    optimizer_options: dict[str, Any]
+    lr: float
+    epochs: int
+    batch_size: int
+    num_iter_per_epoch: int | None
+    num_gradual: int | None
+    exponent: float
+    class_floor: float
+    epoch_decay_start: int | None
+    augment: Callable[[Tensor], Tensor] | None
+    average_decay: float | None
+    device: torch.device
+    dtype: torch.dtype
+    precision: str
+    compile: bool
+    seed: int
 
     def forget_rates(self, forget_rate: float) -> np.ndarray:
         """Forget rate of every epoch, (epochs,) float64, where ``forget_rate`` is the final one.

@@ -1,5 +1,6 @@
 """Small data, networks and trainings, made of the package's own parts: ``from _training.builders import ...``."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,12 @@ def estimator(**parameters) -> CoTeachingClassifier:
 def configured(**parameters) -> TrainingConfig:
     """What the training takes of an :func:`estimator` with these parameters."""
     return resolve(estimator(**parameters).get_params(deep=False), X)
+
+
+def config_with(**fields) -> TrainingConfig:
+    """What the training takes of an estimator with its defaults, on the CPU, but for these fields."""
+    defaults = CoTeachingClassifier(device="cpu", random_state=0).get_params(deep=False)
+    return dataclasses.replace(resolve(defaults, None, seed=0), **fields)
 
 
 def validated(X=X, y=Y, sample_weight=None, classes=None, class_weight=None) -> ValidatedData:

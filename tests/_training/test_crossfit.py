@@ -8,6 +8,7 @@ import torch
 from _training.builders import (
     Net,
     bits,
+    config_with,
     configured,
     equal,
     estimator,
@@ -23,7 +24,6 @@ from torch import nn
 
 from skcoteach._errors import DivergedError
 from skcoteach._training import crossfit
-from skcoteach._training.config import TrainingConfig
 from skcoteach._training.crossfit import MAXIMUM_FORGET_RATE, STILL_LEARNING, CrossFit
 from skcoteach._training.inference import mean_probabilities, predict
 from skcoteach._training.trainer import Trainer
@@ -93,7 +93,7 @@ class Pair:
 def run_scripted(codes, stages, weights=None, *, pair=Pair, data=None, **parameters):
     """Both pairs, and the estimate."""
     defaults = {"epochs": 100, "batch_size": 16, "lr": 0.01}
-    config = TrainingConfig(module=lambda: Answers(stages), **defaults | parameters)
+    config = config_with(module=lambda: Answers(stages), **defaults | parameters)
     pairs = []
 
     def make(*arguments):
@@ -332,7 +332,7 @@ def test_it_goes_on_for_no_more_epochs_than_the_fit(epochs, all_epochs):
 def test_as_many_steps_are_announced_as_are_needed_where_it_goes_on_to_the_end(epochs, max_steps):
     """10 steps an epoch, as above; of a fit of 1000 epochs 5 of warm-up, then 195 at a time."""
     data = training_data(CODES)
-    config = TrainingConfig(module=lambda: nn.Linear(1, 2), epochs=epochs, batch_size=10)
+    config = config_with(module=lambda: nn.Linear(1, 2), epochs=epochs, batch_size=10)
     cross_fit = CrossFit(config, data, ())
     assert not cross_fit.is_finished
     assert cross_fit.max_steps == max_steps
@@ -395,7 +395,7 @@ def trainers(monkeypatch):
 
 def learnt(data, seed=0, epochs=5, **options):
     """The estimate of small networks that learn."""
-    config = TrainingConfig(module=Learner, module_options=options, seed=seed, epochs=epochs, batch_size=32, lr=0.05)
+    config = config_with(module=Learner, module_options=options, seed=seed, epochs=epochs, batch_size=32, lr=0.05)
     return cross_fitted(config, data).noise_estimate()
 
 

@@ -7,10 +7,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from _training.builders import training_data
+from _training.builders import config_with, training_data
 from torch import nn
 
-from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import random_state
 from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
 from skcoteach.networks import MLP, CifarCNN, SmallCNN
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def make(module=None, module2=None, given=None, given2=None, item_shape=(4,), n_classes=3, **parameters):
-    config = TrainingConfig(
+    config = config_with(
         module=module, module2=module2, module_options=given or {}, module2_options=given2 or {}, **parameters
     )
     return make_networks(config, item_shape, n_classes)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from _training.builders import bits, equal
+from _training.builders import bits, config_with, equal
 from _training.trainers import (
     N_CLASSES,
     N_FEATURES,
@@ -20,7 +20,6 @@ from _training.trainers import (
 from torch import nn
 
 from skcoteach._training.averaging import WeightAverage
-from skcoteach._training.config import TrainingConfig
 from skcoteach._training.engines.autograd import Autograd
 from skcoteach._training.engines.chains import Chains
 from skcoteach._training.optimizers import make_optimizers
@@ -34,7 +33,7 @@ CHAIN = {"autograd": lambda networks: Autograd(networks, N_CLASSES), "chains": C
 def make_steps(networks, engine="autograd", average=None, batch_size=32, **config):
     engine = CHAIN[engine](networks)
     engine.start()
-    config = TrainingConfig(lr=0.1, **config)
+    config = config_with(lr=0.1, **config)
     optimizers = make_optimizers(config, engine)
     return Steps(config, engine, optimizers, average, batch_size=batch_size, n_classes=N_CLASSES, largest_weight=1.0)
 

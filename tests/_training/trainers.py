@@ -5,12 +5,12 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from _training.builders import config_with
 from torch import nn
 
 from skcoteach._data.inputs import Inputs
 from skcoteach._data.training_data import TrainingData
 from skcoteach._training import trainer as trainer_module
-from skcoteach._training.config import TrainingConfig
 from skcoteach._training.engines.autograd import Autograd
 from skcoteach._training.engines.chains import Chains
 from skcoteach._training.noise_estimate import NoiseEstimate
@@ -82,7 +82,7 @@ def make_trainer(data=None, networks=None, *, engine="autograd", forget_rate=0.2
     """A trainer; ``engine`` None leaves the choice to the package, ``keepers`` say how many kept each example."""
     data = make_data() if data is None else data
     networks = networks or make_networks(dtype=data.weights.dtype)
-    config = TrainingConfig(
+    config = config_with(
         **{"batch_size": 32, "epochs": 3, "lr": 0.01, "epoch_decay_start": 99, "num_gradual": 0, "seed": 7} | config,
         device=data.device,
     )
