@@ -15,11 +15,13 @@ import torch
 from cleanlab.experimental import coteaching
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from skcoteach import CoTeachingClassifier, recipes
 from skcoteach._training import crossfit
-from skcoteach.benchmarks import accuracy, confident_learning, speed
+from skcoteach.benchmarks import accuracy, confident_learning, speed, tables
 from skcoteach.benchmarks.__main__ import main
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, table, transition_matrix
 from skcoteach.benchmarks.data import DATASETS, IMAGES
@@ -27,7 +29,7 @@ from skcoteach.benchmarks.digits import CELLS, METHODS, split_with_noise
 from skcoteach.benchmarks.documented import SharePure
 from skcoteach.benchmarks.table import TABLES, filled
 
-EXPERIMENTS = ("accuracy", "confident_learning", "demo", "digits", "noise", "speed", "table")
+EXPERIMENTS = ("accuracy", "confident_learning", "demo", "digits", "noise", "speed", "table", "tables")
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -116,6 +118,44 @@ def test_noise_prints_its_tables_and_stores_every_single_figure(tmp_path, capsys
     assert set(second["average_precision"]) == {"auto"}
     assert set(first["accuracy"]) == {"auto", "true", "cv auto", "cv plain"}
     assert stored["figures"]["digits"]["none"][0]["f1"] == {}
+
+
+def test_tables_prints_every_figure_and_stores_every_fit(tmp_path, capsys, monkeypatch):
+    X, y = make_classification(150, 4, n_informative=3, n_redundant=0, class_sep=2.0, random_state=0)
+    np.savez(tmp_path / "tables.npz", **{"german.X": X.astype(np.float32), "german.y": y.astype(np.int16)})
+    methods = ["plain", "forest", "CleanLearning(forest)"]
+    monkeypatch.setitem(
+        tables.METHODS,
+        "plain",
+        lambda seed: CoTeachingClassifier(forget_rate=0.0, epochs=9, lr=0.02, random_state=seed),
+    )
+    monkeypatch.setattr(tables, "_forest", lambda seed: RandomForestClassifier(20, random_state=seed))
+    file = tmp_path / "out.json"
+    few = ["--tables", "german", "--noise", "0", "0.2", "--methods", *methods, "--seeds", "2", "--first-seed", "100"]
+    main(["tables", *few, "--jobs", "1", "--data", str(tmp_path), "--json", str(file)])
+    printed = capsys.readouterr().out
+    for words in ("accuracy (*", "macro_recall (*", "log_loss (*", "| german * |", "| mean "):
+        assert words in printed
+    stored = json.loads(file.read_text())
+    assert stored["command"].endswith("--seeds 2 --first-seed 100")
+    fits = {(each["noise"], each["seed"], each["method"]): each for each in stored["runs"]}
+    assert set(fits) == {(noise, seed, method) for noise in (0.0, 0.2) for seed in (100, 101) for method in methods}
+    assert {each["true_rate"] for key, each in fits.items() if key[0] == 0} == {0.0}
+    assert all(0.1 < each["true_rate"] < 0.3 for key, each in fits.items() if key[0])
+    for (noise, _, method), each in fits.items():
+        assert each["accuracy"] > 0.7 and each["log_loss"] < 1 and 0 <= each["macro_recall"] <= 1
+        assert ("average_precision" in each) == (noise > 0 and method != "forest")
+
+
+def test_rates_of_tables_are_shown_beside_the_true_ones(capsys):
+    fit = {"table": "german", "noise": 0.2, "method": "default", "true_rate": 0.2, "forget_rate_": 0.1}
+    tables.show_rates([fit | {"noise_rate_": found, "noise_rate_std_": 0.05} for found in (0.18, 0.28)])
+    row = capsys.readouterr().out.splitlines()[2]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        "german", "0.2", "0.200", "0.230 ± 0.050", "0.050", "0.080", "0.050", "0.100"
+    ]  # fmt: skip
+    tables.show_rates([{name: each for name, each in fit.items() if name != "forget_rate_"}])
+    assert capsys.readouterr().out == ""
 
 
 def test_mnist_is_read_from_a_folder_and_drawn_with_the_seed(tmp_path):
