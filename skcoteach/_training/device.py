@@ -109,19 +109,21 @@ def random_state(device: torch.device, entropy: tuple[int, ...]) -> Iterator[Non
     """
     seeds = np.random.SeedSequence(entropy).generate_state(3)
     cudnn = torch.backends.cudnn
-    with SHARED_STATE, torch.random.fork_rng(devices=[]), _forked_accelerator(device, int(seeds[2])):
-        python_state, numpy_state = random.getstate(), np.random.get_state()
-        benchmark, deterministic = cudnn.benchmark, cudnn.deterministic
+    with (
+        SHARED_STATE,
+        torch.random.fork_rng(devices=[]),
+        _forked_accelerator(device, int(seeds[2])),
+        ExitStack() as found,  # which goes on where Ctrl-C interrupts one of them
+    ):
+        found.callback(random.setstate, random.getstate())
+        found.callback(np.random.set_state, np.random.get_state())
+        found.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
+        found.callback(setattr, cudnn, "deterministic", cudnn.deterministic)
         random.seed(int(seeds[0]))
         np.random.seed(seeds[1])
         torch.default_generator.manual_seed(int(seeds[2]))
-        try:
-            cudnn.benchmark, cudnn.deterministic = False, True
-            yield
-        finally:
-            cudnn.benchmark, cudnn.deterministic = benchmark, deterministic
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
+        cudnn.benchmark, cudnn.deterministic = False, True
+        yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import copy
 import os
 import sys
+import threading
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from helpers import (
     assert_same_weights,
     auto,
     fast,
+    global_random_states,
 )
 from numpy.testing import assert_array_equal
 
@@ -164,108 +166,100 @@ def test_after_the_estimate_what_was_found_is_kept(noisy, found):
     assert_array_equal(estimator.get_label_issues()["given_label"], 2 - given)
 
 
-# before any line of the package
+# wherever Python looks whether it was pressed: where functions begin, and after calls of what is not Python
 
 
 class CtrlC:
-    """Is pressed when a line of the package is reached, after a batch has been augmented so often."""
+    """Is pressed at a place in the package, after a batch has been augmented so often."""
 
-    def __init__(self, after=0, line=None):
+    def __init__(self, after, place=None):
         self.after = after
-        self.line = line
-        self.lines = {}  # that were reached, in this order
+        self.place = place
+        self.places = {}  # that were come to, in this order
         self.n_batches = 0
 
     def augment(self, inputs):
         self.n_batches += 1
         if self.n_batches == self.after:
-            self.watch(sys._getframe(1))
+            sys.setprofile(self.look)
         return inputs
 
-    def watch(self, frame=None):
-        """From now on, in this frame and its callers, too."""
-        sys.settrace(self.trace)
-        while frame is not None:
-            if frame.f_code.co_filename.startswith(PACKAGE):
-                frame.f_trace = self.trace
-            frame = frame.f_back
-
-    def trace(self, frame, event, argument):
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        if event == "line":
-            line = frame.f_code.co_filename, frame.f_lineno
-            if line == self.line:
+    def look(self, frame, event, argument):
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(PACKAGE):
+            place = f"{event} in {frame.f_code.co_filename}:{frame.f_lineno}"
+            if place == self.place:
                 raise KeyboardInterrupt
-            self.lines[line] = None
-        return self.trace
-
-
-@pytest.fixture
-def tracing():
-    """Leaves what traces this test as it is."""
-    found = sys.gettrace()
-    yield
-    sys.settrace(found)
+            self.places[place] = None
 
 
 TINY = {"epochs": 3, "num_gradual": 1, "module__hidden": (4,), "average_decay": 0.5, "lr": 0.01}
 
 
 def pressed_everywhere(method, estimator, data, after):
-    """The estimator after Ctrl-C before each line that the method comes to, with a text that says where."""
+    """The estimator after Ctrl-C at each place that the method comes to, and the place."""
 
-    def run(line=None):
-        ctrl_c = CtrlC(after, line)
+    def run(place=None):
+        ctrl_c = CtrlC(after, place)
         own = copy.copy(estimator).set_params(augment=ctrl_c.augment)
         try:
-            if not after:
-                ctrl_c.watch()
             getattr(own, method)(*data)
-            assert line is None, line
         except KeyboardInterrupt:
-            pass
+            assert place is not None
         finally:
-            sys.settrace(None)
+            sys.setprofile(None)
         return own, ctrl_c
 
-    own, ctrl_c = run()
-    for line in ctrl_c.lines:
-        yield run(line)[0], f"{line[0]}:{line[1]}"
+    _, ctrl_c = run()
+    before = global_random_states()
+    for place in ctrl_c.places:
+        yield run(place)[0], place
+        assert global_random_states() == before, place
+    other = threading.Thread(target=fast(epochs=1).fit, args=data, daemon=True)
+    other.start()
+    other.join(timeout=30)
+    assert not other.is_alive(), "something is locked for ever"
 
 
-def test_before_any_line_weights_epochs_and_history_agree(table, tracing):
+@pytest.fixture
+def profiling():
+    """Leaves what profiles this test as it is."""
+    found = sys.getprofile()
+    yield
+    sys.setprofile(found)
+
+
+def test_at_any_moment_weights_epochs_and_history_agree(table, profiling):
     """Between the step of the second epoch of three and the end of the fit."""
     X, y = (each[:40] for each in table)
     stopped = {n: fast(**TINY).set_callbacks(StopAfter(n)).fit(X, y) for n in (1, 2, 3)}
     gone_on = {n: copy.deepcopy(each).partial_fit(X, y) for n, each in stopped.items()}
     earlier = fast(**TINY).fit(X[:20], y[:20]).set_callbacks(StopAfter(99))
     kept = []
-    for estimator, where in pressed_everywhere("fit", earlier, (X, y), after=2):
-        assert estimator.n_iter_ in stopped, where
+    for estimator, place in pressed_everywhere("fit", earlier, (X, y), after=2):
+        assert estimator.n_iter_ in stopped, place
         assert_same_fit(estimator, stopped[estimator.n_iter_], X)
         kept.append(estimator.n_iter_)
         if len(kept) % 5 == 0:
             assert_same_weights(estimator.partial_fit(X, y), gone_on[kept[-1]])
-    assert len(kept) > 300 and kept == sorted(kept) and set(kept) == {1, 2, 3}
+    assert len(kept) > 200 and kept == sorted(kept) and set(kept) == {1, 2, 3}
 
 
 def fitted_attributes(estimator):
     return {name: each for name, each in vars(estimator).items() if name.endswith("_") or name == "_state"}
 
 
-def test_before_any_line_partial_fit_is_done_or_has_not_begun(table, tracing):
+def test_at_any_moment_partial_fit_is_done_or_has_not_begun(table, profiling):
     X, y = (each[:40] for each in table)
     earlier = fast(**TINY).fit(X, y)
     before, after = fitted_attributes(earlier), copy.deepcopy(earlier).partial_fit(X, y)
     done = []
-    for estimator, where in pressed_everywhere("partial_fit", earlier, (X, y), after=1):
+    for estimator, place in pressed_everywhere("partial_fit", earlier, (X, y), after=1):
         now = fitted_attributes(estimator)
         done.append(now.keys() != before.keys())
         if done[-1]:
-            assert now.keys() == fitted_attributes(after).keys(), where
+            assert now.keys() == fitted_attributes(after).keys(), place
             assert_same_fit(estimator, after, X)
         else:
-            assert all(now[name] is before[name] for name in before), where
-    assert len(done) > 200 and done == sorted(done) and set(done) == {False, True}
+            assert all(now[name] is before[name] for name in before), place
+    assert len(done) > 100 and done == sorted(done)
     assert_same_weights(earlier.partial_fit(X, y), after)
