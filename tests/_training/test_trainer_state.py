@@ -7,9 +7,11 @@ import functools
 import gc
 import io
 import math
+import os
 import random
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +23,10 @@ from sklearn.datasets import load_digits, make_classification
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
+import skcoteach
 from skcoteach._fitted import fitted_attributes
 from skcoteach._training.crossfit import CrossFit
-from skcoteach._training.device import random_state
+from skcoteach._training.device import SHARED_STATE, random_state
 from skcoteach._training.engines import choice
 from skcoteach._training.engines.autograd import Autograd
 from skcoteach._training.engines.chains import Chains
@@ -204,6 +207,8 @@ AUTO = NoiseEstimate(
     logit_scale=0.5,
 )
 SGD, MOMENTUM = {"optimizer": torch.optim.SGD, "lr": 0.05}, {"optimizer__momentum": 0.9}
+PACKAGE = os.path.dirname(skcoteach.__file__) + os.sep
+
 CASES = {
     "chains": Case({}),
     "chains, own layers": Case({"module": chain}),
@@ -525,36 +530,42 @@ def test_between_epochs_networks_are_in_eval_mode_hold_no_gradients_and_can_be_c
         trainer.run_epoch()
         assert_at_rest(trainer)
     assert_at_rest(going_on(name, uninterrupted(name).snapshots[2]))
-    interrupt(trainer.run_epoch, at=300)
+    interrupt(trainer.run_epoch, at=60)
     trainer.load_state_dict(uninterrupted(name).snapshots[2])
     assert_at_rest(trainer)
 
 
-@pytest.fixture(autouse=True)
-def _settings():
-    """Left as they were found, also where Ctrl-C was pressed just when they were to be restored."""
+def of_the_process():
+    """Random states and settings that a training changes for a while."""
     cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic
-    with torch.random.fork_rng(devices=[]):
-        states = random.getstate(), np.random.get_state()
-        yield
-        random.setstate(states[0]), np.random.set_state(states[1])
-    cudnn.benchmark, cudnn.deterministic = before
+    states = random.getstate(), str(np.random.get_state()), torch.random.get_rng_state().tolist()
+    return states, cudnn.benchmark, cudnn.deterministic
 
 
 def interrupt(call, at):
-    """Press Ctrl-C when the given number of functions, of Python or C, have been called."""
+    """Press Ctrl-C when the package has come to the given number of places where Python looks for it.
+
+    Nothing of the process is changed by that, nor is the lock held that fits in other threads wait for.
+    """
+    before = of_the_process()
     with pytest.raises(KeyboardInterrupt):
         n_calls(call, at)
+    assert of_the_process() == before
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(SHARED_STATE.acquire, blocking=False).result()
+        thread.submit(SHARED_STATE.release).result()
 
 
 def n_calls(call, at=math.inf):
-    """How many functions are called."""
+    """How many such places are come to: where its functions begin, and after calls of what is not Python.
+
+    Not within other packages: torch's own modes and hooks would stay as they happen to be, for all tests after this.
+    """
     n, before = 0, sys.getprofile()
 
     def profile(frame, event, function):
         nonlocal n
-        if event in ("call", "c_call"):
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(PACKAGE):
             n += 1
             if n == at:
                 raise KeyboardInterrupt
