@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,12 +60,63 @@ def test_statistics_are_the_weighted_ones_of_numpy_however_the_data_is_cut_into_
     assert layer.scale.tolist() == pytest.approx(np.sqrt(variance) if n > 1 else [1, 1], rel=1e-9)
 
 
-def test_output_is_that_of_the_standard_scaler_of_scikit_learn():
+def test_output_is_that_of_the_standard_scaler_of_scikit_learn_smoothly_clipped():
     X, _ = load_wine(return_X_y=True)
     weights = np.arange(len(X)) % 4
-    expected = StandardScaler().fit(X, sample_weight=weights).transform(X)
+    z = StandardScaler().fit(X, sample_weight=weights).transform(X)
     layer = standardize(torch.tensor(X), torch.tensor(weights), batch_size=50)
-    assert layer(torch.tensor(X)).numpy() == pytest.approx(expected, abs=1e-10)
+    assert layer(torch.tensor(X)).numpy() == pytest.approx(z / np.sqrt(1 + (z / 3) ** 2), abs=1e-10)
+
+
+def with_zeros(n, share, *, seed=0):
+    """A column of which at most this share is not zero."""
+    column = 5 + random(n, 1, seed=seed)
+    column[round(share * n) :] = 0
+    return column
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0.005, 0.3), min_size=1, max_size=8), st.integers(1, 200), st.integers(0, 2**32))
+def test_sparse_columns_stay_zero_and_are_scaled_by_what_is_not_zero(shares, batch_size, seed):
+    x = torch.hstack([with_zeros(200, share, seed=seed + i) for i, share in enumerate(shares)])
+    weights = random(200, seed=seed + 99).abs()
+    layer = standardize(x, weights, batch_size)
+    nonzero = (x != 0).double()
+    of_nonzero = weights @ nonzero
+    sparse = (of_nonzero > 0) & (of_nonzero <= 0.2 * weights.sum())
+    assert layer.mean[sparse].tolist() == [0] * int(sparse.sum())
+    in_a_row = float(of_nonzero[sparse].sum() / weights.sum())
+    expected = (weights @ x**2 / of_nonzero).sqrt() * max(in_a_row, 1) ** 0.5
+    torch.testing.assert_close(layer.scale[sparse], expected[sparse], rtol=1e-9, atol=0)
+    assert (layer(x)[:, sparse][x[:, sparse] == 0] == 0).all()
+    if not sparse.all():  # the others are as they would be by themselves
+        others = SimpleNamespace(mean=layer.mean[~sparse], scale=layer.scale[~sparse])
+        assert_same_statistics(standardize(x[:, ~sparse], weights), others, 1e-9)
+
+
+@pytest.mark.parametrize(("n_nonzero", "centred"), [(1, False), (20, False), (21, True), (100, True)])
+def test_a_column_is_sparse_up_to_a_fifth_that_is_not_zero(n_nonzero, centred):
+    x = with_zeros(100, n_nonzero / 100)
+    assert (standardize(x).mean.item() != 0) == centred
+    doubled = standardize(x, torch.full((100,), 0.1))
+    assert (doubled.mean.item() != 0) == centred
+
+
+def test_words_of_a_long_text_are_as_large_together_as_one_number():
+    x = torch.zeros(100, 400)
+    x.view(-1)[::9] = 3.0  # 44 words in each text
+    out = standardize(x)(x)
+    assert out.square().sum(1).sqrt().tolist() == pytest.approx([1.0] * 100, rel=0.06)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_value_however_large_leaves_the_limits(dtype):
+    layer = Standardize(1).to(dtype)
+    layer.observe(random(50, 1).to(dtype), torch.ones(50))
+    largest = torch.finfo(dtype).max
+    out = layer(torch.tensor([[-largest], [-1e9], [0.0], [1e9], [largest]], dtype=dtype))
+    assert out[[0, 1, 3, 4], 0].tolist() == pytest.approx([-3, -3, 3, 3], rel=1e-6)
+    assert (out.diff(dim=0) >= 0).all()
 
 
 @settings(max_examples=50, deadline=None)
