@@ -21,6 +21,7 @@ from skcoteach._arrays import to_host, to_namespace_of
 from skcoteach._config import PREFIXES, is_prefixed, resolve
 from skcoteach._data.training_data import TrainingData, warn_of_lost_digits
 from skcoteach._data.validation import ValidatedData, check_form, check_X, is_items, sorted_classes, validate
+from skcoteach._errors import warn_user
 from skcoteach._fitted import fitted_attributes, go_on
 from skcoteach._pickling import for_cpu, for_here
 from skcoteach._sklearn import Interval, InvalidParameterError, StrOptions, check_same_namespace
@@ -30,7 +31,7 @@ from skcoteach._training.crossfit import CrossFit
 from skcoteach._training.device import ignoring_callers_modes, initial_weights, random_state
 from skcoteach._training.inference import log_mean_probabilities, mean_probabilities, predict
 from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
-from skcoteach._training.noise_estimate import NoiseEstimate, fallback, stopped_early, too_few_data
+from skcoteach._training.noise_estimate import NoiseEstimate, stopped_early, too_few_data, unknown
 from skcoteach._training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -87,22 +88,24 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         The final share of a batch that is not learnt from: about the share of wrong labels. With 0 both networks learn
         from everything, as plain networks do.
 
-        "auto": estimated from the data before training. Two pairs of networks co-teach on half of the data each and
-        predict the other half; :func:`~skcoteach.noise.estimate_noise` compares this with the given labels. It takes
-        about a fifth of the time of the fit; more for small data, as each pair takes at least 100 steps, and where the
-        estimate is still falling. What networks have not learnt by then, and classes that overlap, is taken for noise:
-        where training is slow, scale the inputs, raise ``lr`` or give a number. The same comparison tells by how much
-        networks are surer than they are right, see ``temperature_``. With less than 500 examples' weight in all, or
-        less than 50 of a class, nothing is estimated: there is a warning, and 0.2 is used.
+        "auto": chosen by the data before training, 0 where forgetting does not help. On either half of the data, pairs
+        of networks that forget more or less predict the other half, and the given labels decide which explains them
+        best; from the same predictions comes how many labels are wrong, ``noise_rate_``. Where the default network or
+        another chain of layers is trained, the candidates are trained side by side; of other networks there are two,
+        one that forgets nothing and one that forgets what it finds wrong. It takes about as long as the fit itself,
+        below 1,000 examples up to three times as long. What is forgotten of a class is in proportion to what is wrong
+        of it. With fewer than 40 examples, or fewer than 8 of the second largest class, nothing can be said: there is a
+        warning, and nothing is forgotten.
     num_gradual : int, default=None
         Epochs of warm-up in which the forget rate rises linearly from 0. None: 10, or ``epochs`` if that is less.
     exponent : float, default=1.0
         The warm-up rises to ``forget_rate ** exponent``.
-    class_floor : float in [0, 1], default=0.5
-        Part of its fair share that each given class keeps in a batch even if all its losses are large, so that a class
-        that is learnt late does not starve. Applies to classes with at least 8 examples' worth of weight in the batch,
-        where weight 1 is an example: with weights that sum to one, say, it applies to none. 0: the batch is ranked as a
-        whole, as in the paper.
+    class_floor : float in [0, 1], default=0.75
+        Part of its fair share that each given class keeps in any case, so that a class that is learnt late does not
+        starve: of the examples of each class, those whose losses were smallest in the epoch before, together at least
+        ``class_floor * (1 - forget rate of the class)`` of its weight over an epoch, whatever its size and that of the
+        batches. The rest of the budget goes to the smallest losses, whatever their class; never more than the budget is
+        kept. 0: the batch is ranked as a whole, as in the paper.
     epochs : int, default=100
         Passes over the data.
     batch_size : int, default=128
@@ -157,15 +160,23 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     modules_ : tuple of two nn.Module
         The networks that predict, in eval mode: with averaged weights where ``average_decay`` is given.
     temperature_ : float
-        What their logits are divided by before they become probabilities, so that these are about as sure as they are
-        right: found where the forget rate was estimated, else 1.0. ``partial_fit`` keeps it.
+        What their logits are divided by before they become probabilities. With ``forget_rate="auto"``: so much that on
+        the training data they are as sure on average as networks that have not seen the labels can be. With a number
+        nothing is held out to tell, and it is 1.0: see :class:`sklearn.calibration.CalibratedClassifierCV`.
+        ``partial_fit`` keeps it.
     forget_rate_ : float
-        The final forget rate: the one given, or the noise rate.
+        The final forget rate: the one given, or chosen; a share of the weight that is trained with, ``class_weight``
+        included. Under "auto" it may be 0 while ``noise_rate_`` is not: labels are wrong, and networks that learn from
+        all of them are better nonetheless.
+    class_forget_rates_ : ndarray of shape (n_classes,), float64
+        What is forgotten of each given class, where that is not the same of all.
     noise_rate_ : float
-        Share of wrong labels, where it was estimated.
+        Share of wrong labels, counted by ``sample_weight`` only; with ``forget_rate="auto"``.
+    noise_rate_std_ : float
+        Its standard error; large where the labels cannot tell wrong ones from classes that overlap.
     noise_matrix_ : ndarray of shape (n_classes, n_classes), float64
-        P(given | true), where it was estimated: a row for each given class, a column for each true class; columns sum
-        to one.
+        P(given | true): a row for each given class, a column for each true class; columns sum to one. With
+        ``forget_rate="auto"``.
     forget_rate_schedule_ : ndarray of shape (epochs,), float64
         Forget rate of every epoch.
     n_iter_ : int
@@ -181,8 +192,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         epochs that were run. Not there after ``partial_fit``.
     label_quality_ : ndarray of shape (n_samples,), float64
         How likely each given label is right, in [0, 1]; low is suspicious. The probability of the given label in
-        training, as a geometric mean over both networks and the same epochs as for ``kept_frequency_``; with
-        ``forget_rate="auto"`` the mean of this and of the probability by networks that have not seen the example's
+        training, as a geometric mean over both networks and the same epochs as for ``kept_frequency_``; where "auto"
+        has chosen to forget, the mean of this and of the probability by networks that have not seen the example's
         label. For an example that was in no batch, the probability by the fitted networks instead of that in training.
         Not there after ``partial_fit``.
 
@@ -240,7 +251,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         forget_rate: float | str = "auto",
         num_gradual: int | None = None,
         exponent: float = 1.0,
-        class_floor: float = 0.5,
+        class_floor: float = 0.75,
         epochs: int = 100,
         batch_size: int = 128,
         num_iter_per_epoch: int | None = None,
@@ -378,6 +389,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 self._report(trainer.history[-1])
                 stop = tasks.end(task, lambda: fitted_attributes(trainer, given, copies=True))
             tasks.end(tasks.fit, lambda: fitted_attributes(trainer, given, copies=True))
+            _warn_of_starved_classes(trainer, given)
             return self._assign(fitted_attributes(trainer, given))
         except KeyboardInterrupt:
             if finished is not None:
@@ -392,7 +404,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         if self.forget_rate != "auto":
             return NoiseEstimate(float(self.forget_rate))
         if too_few_data(data):
-            return fallback()
+            return unknown(data.n_classes)
         cross_fit = CrossFit(config, data, networks)
         estimate = tasks.begin("estimate", max_subtasks=cross_fit.max_steps)
         stop = False
@@ -402,10 +414,13 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             stop = tasks.end(task)
         tasks.end(estimate)
         if not cross_fit.is_finished:
-            return stopped_early()
+            return stopped_early(data.n_classes)
         found = cross_fit.noise_estimate()
         if self.verbose:
-            print(f"[CoTeachingClassifier] forget rate {found.forget_rate:.3f}, estimated from the data")
+            print(
+                f"[CoTeachingClassifier] noise rate {found.noise_rate:.3f} ± {found.noise_rate_std:.3f}, "
+                f"forget rate {found.forget_rate:.3f}: chosen by the data"
+            )
         return found
 
     @_WithGivenForgetRate
@@ -476,7 +491,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             :meth:`cleanlab.classification.CleanLearning.get_label_issues`:
 
             - ``is_label_issue`` (bool): whether the label is taken to be wrong: the labels of lowest quality, as many
-              as ``forget_rate_`` says, but for those that are predicted. Never of an example of weight 0.
+              as ``noise_rate_`` says, or else ``forget_rate_``, but for those that are predicted. Never of an example
+              of weight 0.
             - ``label_quality`` (float64): as ``label_quality_``.
             - ``given_label`` and ``predicted_label``: of the dtype of ``classes_`` (strings: as pandas holds them), or
               int16 where the classes are the integers 0 ... K - 1 (int32 where these are very many), as in cleanlab.
@@ -655,3 +671,13 @@ def _networks_and_data(
     data = data.moved_to_device()
     standardize(networks, data)
     return networks, data
+
+
+def _warn_of_starved_classes(trainer: Trainer, given: ValidatedData) -> None:
+    """Name the classes of which nothing was kept at the end."""
+    starved = given.classes[trainer.starved_classes()].tolist()
+    if starved:
+        warn_user(
+            f"Of those with the given label(s) {starved} nothing was kept in the last epoch; the networks forget "
+            "them. A class_floor above 0, or a smaller forget_rate, keeps some of each class."
+        )

@@ -10,7 +10,6 @@ from sklearn.utils import check_random_state
 
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import DTYPES, choose_device
-from skcoteach._training.noise_estimate import FALLBACK_FORGET_RATE
 
 #: Names of parameters that are passed on, to the modules and to the optimizer.
 PREFIXES = ("module__", "module2__", "optimizer__")
@@ -59,7 +58,7 @@ def resolve(
     as_given = {each.name: parameters[each.name] for each in fields(TrainingConfig) if each.name not in resolved}
     config = TrainingConfig(**as_given, **resolved)
     forget_rate = parameters["forget_rate"]
-    config.forget_rates(FALLBACK_FORGET_RATE if forget_rate == "auto" else forget_rate)  # refuses what cannot be
+    config.forget_rates(0.2 if forget_rate == "auto" else forget_rate)  # refuses what cannot be
     return config
 
 

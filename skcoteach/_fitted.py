@@ -10,18 +10,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
 from torch import Tensor, nn
 
 from skcoteach._arrays import to_namespace_of
 from skcoteach._data.inputs import InputForm
 from skcoteach._data.validation import ValidatedData
 from skcoteach._errors import warn_user
-from skcoteach._training.device import predictions, random_state, scale_of_logits
+from skcoteach._noise_likelihood import drawn
+from skcoteach._training.device import calibration, predictions, random_state
 from skcoteach._training.inference import mean_probabilities, predict
 from skcoteach._training.label_statistics import Labels
 from skcoteach._training.module_state import copied, load_state
 from skcoteach._training.trainer import Trainer
-from skcoteach.noise import MAXIMUM_TEMPERATURE
+
+#: Logits are never divided by less or more, and so many examples say by how much.
+MINIMUM_TEMPERATURE, MAXIMUM_TEMPERATURE, CALIBRATION_EXAMPLES = 0.2, 20.0, 4096
 
 Networks = tuple[nn.Module, nn.Module]
 
@@ -102,8 +106,11 @@ def fitted_attributes(
         attributes["kept_frequency_"] = to_namespace_of(trainer.label_statistics.kept_frequency(), data.X)
         attributes["label_quality_"] = to_namespace_of(labels.quality.copy(), data.X)
     estimate = trainer.noise_estimate
-    if estimate.noise_rate is not None and estimate.noise_matrix is not None:
+    if estimate.class_forget_rates is not None:
+        attributes["class_forget_rates_"] = to_namespace_of(estimate.class_forget_rates.numpy().copy(), data.X)
+    if estimate.noise_matrix is not None:
         attributes["noise_rate_"] = estimate.noise_rate
+        attributes["noise_rate_std_"] = estimate.noise_rate_std
         attributes["noise_matrix_"] = to_namespace_of(estimate.noise_matrix.numpy().copy(), data.X)
     return attributes
 
@@ -170,32 +177,34 @@ def _labels(trainer: Trainer, networks: Networks) -> Labels:
                 networks, data.inputs, mean_probabilities, torch.from_numpy(unseen), precision=config.precision
             )
         now = probabilities.cpu().numpy()
-    return trainer.label_statistics.labels(now, trainer.noise_estimate, data.full_weights)
+    weights = data.full_weights if trainer.noise_estimate.noise_rate is None else data.sample_weights
+    return trainer.label_statistics.labels(now, trainer.noise_estimate, np.where(data.full_weights > 0, weights, 0))
 
 
 def _temperature(trainer: Trainer, networks: Networks) -> float:
-    """The temperature of the cross-fit, times how much larger logits have become than those had become there."""
-    estimate = trainer.noise_estimate
-    if estimate.temperature is None:
+    """That with which the networks are as sure of the training data as is right out of sample."""
+    wanted = trainer.noise_estimate.confidence
+    if wanted is None:
         return 1.0
-    growth = 1.0
-    if trainer.average is not None:  # what is known of the logits is of the weights trained last
-        before = _logit_scale(trainer, trainer.networks)
-        growth = _logit_scale(trainer, networks) / before if before else 1.0
-    before, now = estimate.logit_scale, trainer.logit_scale * growth
-    if not (0 < before < math.inf and 0 < now < math.inf):
-        return 1.0
-    return min(max(estimate.temperature * now / before, 1.0), MAXIMUM_TEMPERATURE)
-
-
-def _logit_scale(trainer: Trainer, networks: Networks) -> float:
-    """How large the logits of networks in eval mode are on some of the data."""
     data, config = trainer.data, trainer.config
-    some = data.drawn[:: max(len(data.drawn) // (10 * trainer.batch_size), 1)]
-    with random_state(data.device, scale_of_logits(config.seed, trainer.epoch)):
-        return float(predict(networks, data.inputs, _deviations, some, precision=config.precision).mean())
+    some = torch.from_numpy(drawn(data.drawn.numpy(), CALIBRATION_EXAMPLES))
+    weights = torch.from_numpy(data.sample_weights[some.numpy()])
+    with random_state(data.device, calibration(config.seed, trainer.epoch)):
+        logits = predict(networks, data.inputs, _side_by_side, some, precision=config.precision)
+    logits = logits.double().cpu().movedim(1, 0)
+
+    def confidence(log_temperature: float) -> float:
+        probabilities = (logits / math.exp(log_temperature)).softmax(2).mean(0)
+        return float(weights @ probabilities.amax(1) / weights.sum())
+
+    lowest, highest = (math.log(each) for each in (MINIMUM_TEMPERATURE, MAXIMUM_TEMPERATURE))
+    if not confidence(lowest) > wanted:  # NaN included
+        return 1.0 if math.isnan(confidence(0.0)) else MINIMUM_TEMPERATURE
+    if confidence(highest) >= wanted:
+        return MAXIMUM_TEMPERATURE
+    return math.exp(brentq(lambda each: confidence(each) - wanted, lowest, highest, xtol=1e-6))
 
 
-def _deviations(logits: Tensor) -> Tensor:
-    """Standard deviation of each example's logits, mean over the networks: (n, 1) of (2, n, n_classes)."""
-    return logits.std(2, correction=0).mean(0)[:, None]
+def _side_by_side(logits: Tensor) -> Tensor:
+    """(n, 2, n_classes) of (2, n, n_classes)."""
+    return logits.movedim(0, 1)

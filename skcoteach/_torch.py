@@ -60,6 +60,11 @@ def tanh_backward(gradient: Tensor, output: Tensor) -> Tensor:
     return torch.ops.aten.tanh_backward(gradient, output)
 
 
+def threshold_backward(gradient: Tensor, output: Tensor, threshold: float) -> Tensor:
+    """The gradient where the output is above the threshold, else 0: for 0 that of ``relu``."""
+    return torch.ops.aten.threshold_backward(gradient, output, threshold)
+
+
 def sigmoid_backward(gradient: Tensor, output: Tensor) -> Tensor:
     """Gradient of the input of ``sigmoid``."""
     return torch.ops.aten.sigmoid_backward(gradient, output)

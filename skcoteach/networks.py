@@ -70,7 +70,7 @@ class Standardize(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
-        self.register_buffer("limit", torch.tensor(torch.inf))
+        self.register_buffer("limit", torch.full((), torch.inf))
         # Running weight, mean, sum of squared deviations and weight of what is not zero: the bits of float64 numbers,
         # held as integers so that casting the network to another precision, or a device without float64, costs no
         # digits.

@@ -7,25 +7,24 @@ estimator gets them for its own training data is in ``crossfit``.
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import softmax
 from sklearn.utils import check_array
 
-from skcoteach._sklearn import check_sample_weight
 from skcoteach._arrays import to_host
+from skcoteach._noise_likelihood import confident_joint, fit_noise
+from skcoteach._sklearn import check_sample_weight
 
-#: Share of each predicted class, the most confident part, in which given labels are counted.
-CONFIDENT_SHARE = 0.5
-
-#: Of each given class at least this share is taken to be right, so that something is left to learn from.
-MINIMUM_RIGHT_SHARE = 0.05
-
-#: Logits are never divided by more.
-MAXIMUM_TEMPERATURE = 20.0
+#: Wrong labels are as frequent among the most confident quarter of the predictions as in the quarter after it, if
+#: they are at least this many times as frequent, but for a standard error (of a fifth at most).
+FLAT = 0.9
 
 
-class NoiseEstimate(NamedTuple):
-    """What :func:`estimate_noise` returns.
+class _RateAndMatrix(NamedTuple):
+    noise_rate: float
+    noise_matrix: np.ndarray
+
+
+class NoiseEstimate(_RateAndMatrix):
+    """What :func:`estimate_noise` returns: a named tuple of the first two.
 
     Attributes
     ----------
@@ -33,24 +32,35 @@ class NoiseEstimate(NamedTuple):
         Share of wrong labels.
     noise_matrix : ndarray of shape (n_classes, n_classes), float64
         P(given | true): a row for each given class, a column for each true class; columns sum to one.
+    noise_rate_std : float
+        Standard error of the rate.
     """
 
-    noise_rate: float
-    noise_matrix: np.ndarray
+    noise_rate_std: float
+
+    def __new__(cls, noise_rate: float, noise_matrix: np.ndarray, noise_rate_std: float) -> "NoiseEstimate":
+        estimate = super().__new__(cls, noise_rate, noise_matrix)
+        estimate.noise_rate_std = noise_rate_std
+        return estimate
 
 
 def estimate_noise(labels: Any, pred_probs: Any, *, sample_weight: Any = None, classes: Any = None) -> NoiseEstimate:
     """Estimate the share of wrong labels, and which class is mistaken for which.
 
-    For every class, the examples are taken that the model predicts as this class with more confidence than the median:
-    among these, nearly all are what the model says, so the given labels that differ are wrong ones. Their shares are
-    the columns of the noise matrix. Like the confident joint of confident learning, the counts are calibrated so that
-    the given classes are as frequent as they are; unlike it, the model's own mistakes, most of which are made with
-    little confidence, are hardly counted as noise.
+    The true class of an example is taken for a draw from ``softmax(log p / temperature)``, where ``p`` are its
+    probabilities, and the given label for a draw from the column of the noise matrix of this class. Three explanations
+    are compared by their likelihood, averaged over temperature and strength of the noise: no noise, symmetric noise,
+    and any noise matrix in which the right label is the most frequent one; the last pays for its parameters as in the
+    Bayesian information criterion. So classes that overlap are not taken for noise, and where the labels cannot tell
+    the two apart, the standard error is large.
+
+    Probabilities of a model that has learnt the noise, too, may explain it away: those of a well calibrated one say 0.8
+    where one label in five is wrong. Where labels are wrong as often among the most confident quarter of the
+    predictions of each class as among the next, this cannot be overlap. Unless symmetric noise explains it, the wrong
+    labels are then counted: the confident half of each predicted class is taken to be what the model says.
 
     The noise may depend on the class, but is taken to be independent of the example otherwise. Where hard examples are
-    mislabelled more often than easy ones, the estimate is too low; where classes overlap so much that even confident
-    predictions are often wrong, it is too high.
+    mislabelled more often than easy ones, the estimate is too low.
 
     Parameters
     ----------
@@ -58,7 +68,8 @@ def estimate_noise(labels: Any, pred_probs: Any, *, sample_weight: Any = None, c
         Given labels.
     pred_probs : array-like of shape (n_samples, n_classes), floating
         Out-of-sample probabilities of any classifier, for example of
-        ``cross_val_predict(..., method="predict_proba")``: a column for each class, in sorted order.
+        ``cross_val_predict(..., method="predict_proba")``: a column for each class, in sorted order. The columns of a
+        data frame that are named by the classes may come in any order.
     sample_weight : array-like of shape (n_samples,), default=None
         Weight 2 counts as the example twice, weight 0 as its absence.
     classes : array-like of shape (n_classes,), default=None
@@ -68,7 +79,8 @@ def estimate_noise(labels: Any, pred_probs: Any, *, sample_weight: Any = None, c
     Returns
     -------
     NoiseEstimate
-        Named tuple of ``noise_rate`` and ``noise_matrix``. With the shares of the true classes for which
+        Named tuple of ``noise_rate`` and ``noise_matrix``, with an attribute ``noise_rate_std``. With the shares of the
+        true classes for which
         ``noise_matrix @ shares`` are those of the given ones, the noise matrix implies the noise rate.
 
     Raises
@@ -79,9 +91,10 @@ def estimate_noise(labels: Any, pred_probs: Any, *, sample_weight: Any = None, c
 
     References
     ----------
-    Northcutt, Jiang, Chuang: "Confident learning: Estimating uncertainty in dataset labels", JAIR 70, 2021, section
-    3.1 (arXiv:1911.00068): the confident joint and its calibration. Patrini et al.: "Making deep neural networks robust
-    to label noise", CVPR 2017, equation 12 (arXiv:1609.03683): noise read off from the most confident examples.
+    Patrini et al.: "Making deep neural networks robust to label noise", CVPR 2017, section 4.2 (arXiv:1609.03683): the
+    likelihood of noisy labels ("forward correction"). Guo et al., "On calibration of modern neural networks", ICML
+    2017, section 4.2 (arXiv:1706.04599): the temperature. Northcutt, Jiang, Chuang: "Confident learning: Estimating
+    uncertainty in dataset labels", JAIR 70, 2021, section 3.1 (arXiv:1911.00068): counting, and its calibration.
 
     Examples
     --------
@@ -98,6 +111,7 @@ def estimate_noise(labels: Any, pred_probs: Any, *, sample_weight: Any = None, c
     >>> noise_matrix.shape
     (10, 10)
     """
+    pred_probs = _in_order(pred_probs, classes, labels)
     pred_probs = check_array(to_host(pred_probs), dtype=np.float64, input_name="pred_probs")
     labels = np.asarray(to_host(labels))
     if labels.ndim != 1 or len(labels) != len(pred_probs):
@@ -108,8 +122,50 @@ def estimate_noise(labels: Any, pred_probs: Any, *, sample_weight: Any = None, c
         raise ValueError("pred_probs must hold probabilities: rows of numbers in [0, 1] that sum to one.")
     codes = _codes(labels, pred_probs.shape[1], classes)
     weights = check_sample_weight(to_host(sample_weight), labels, dtype=np.float64, ensure_non_negative=True)
-    joint = estimate_joint(codes, pred_probs, weights)
-    return NoiseEstimate(rate_of(joint), matrix_of(joint))
+    fit = fit_noise(codes, pred_probs, weights)
+    if not fit.is_symmetric and _is_flat(codes, pred_probs, weights):
+        joint = confident_joint(codes, pred_probs, weights)
+        rate = float(max(1 - joint.trace(), 0.0))
+        if rate > fit.rate:
+            return NoiseEstimate(rate, _matrix_of(joint), float((rate * (1 - rate) / (weights.sum() / 2)) ** 0.5))
+    return NoiseEstimate(fit.rate, fit.matrix, fit.rate_std)
+
+
+def _in_order(pred_probs: Any, classes: Any, labels: Any) -> Any:
+    """A data frame whose columns are named by the classes, with its columns in the order of these."""
+    if not hasattr(pred_probs, "columns"):
+        return pred_probs
+    wanted = np.unique(np.asarray(to_host(labels))) if classes is None else np.asarray(to_host(classes))
+    names = list(pred_probs.columns)
+    if len(names) == len(wanted) and set(names) == set(wanted.tolist()):
+        return pred_probs[wanted.tolist()]
+    return pred_probs
+
+
+def _is_flat(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> bool:
+    """Whether wrong labels do not become rarer with the confidence of the prediction, and that can be told."""
+    predicted, confidence = pred_probs.argmax(axis=1), pred_probs.max(axis=1)
+    wrong, amount = np.zeros(2), np.zeros(2)
+    for k in np.unique(predicted[weights > 0]):
+        rows = np.flatnonzero((predicted == k) & (weights > 0))
+        levels, level = np.unique(-confidence[rows], return_inverse=True)  # equal confidences share what is wrong
+        of_level = np.bincount(level, weights[rows])
+        wrong_of_level = np.bincount(level, weights[rows] * (codes[rows] != k), len(levels))
+        up_to = of_level.cumsum()
+        for quarter in range(2):
+            start, end = quarter / 4 * up_to[-1], (quarter + 1) / 4 * up_to[-1]
+            own = (np.minimum(up_to, end) - np.maximum(up_to - of_level, start)).clip(0)
+            wrong[quarter] += own @ (wrong_of_level / of_level)
+            amount[quarter] += own.sum()
+    rates = wrong / amount
+    error = np.sqrt((rates * (1 - rates) / amount).sum())
+    return bool(rates[0] >= FLAT * rates[1] - error and error <= rates[1] / 5)
+
+
+def _matrix_of(joint: np.ndarray) -> np.ndarray:
+    """P(given | true). A class that is the true one of no example is taken to be given rightly."""
+    true = joint.sum(axis=0)
+    return np.where(true > 0, joint / np.where(true > 0, true, 1), np.eye(len(joint)))
 
 
 def _codes(labels: np.ndarray, n_classes: int, classes: Any) -> np.ndarray:
@@ -137,49 +193,6 @@ def _codes(labels: np.ndarray, n_classes: int, classes: Any) -> np.ndarray:
     return np.searchsorted(classes, labels)
 
 
-def estimate_joint(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Joint distribution of given and true classes, (n_classes, n_classes), given classes in rows, summing to one.
-
-    Its rows sum to the weighted shares of the given classes. (``cleanlab.count`` takes no weights.)
-    """
-    n_classes = pred_probs.shape[1]
-    predicted, confidence = pred_probs.argmax(axis=1), pred_probs.max(axis=1)
-    joint = np.zeros((n_classes, n_classes))
-    for k in range(n_classes):
-        rows = np.flatnonzero((predicted == k) & (weights > 0))
-        if len(rows):
-            confident = rows[confidence[rows] >= _upper_quantile(confidence[rows], weights[rows])]
-            counts = np.bincount(codes[confident], weights[confident], n_classes)
-            joint[:, k] = counts / counts.sum() * weights[rows].sum()
-    given = np.bincount(codes, weights, n_classes) / weights.sum()
-    unexplained = joint.sum(axis=1) == 0  # given classes that no confident example has: taken to be right
-    joint[unexplained, unexplained] = 1
-    joint /= joint.sum(axis=1, keepdims=True)
-    right = joint.diagonal().clip(MINIMUM_RIGHT_SHARE)
-    wrong = joint * (1 - np.eye(n_classes))
-    all_wrong = wrong.sum(axis=1)
-    wrong *= ((1 - right) / np.where(all_wrong > 0, all_wrong, 1))[:, None]
-    return (wrong + np.diag(right)) * given[:, None]
-
-
-def _upper_quantile(values: np.ndarray, weights: np.ndarray) -> float:
-    """The largest of the values that at least ``CONFIDENT_SHARE`` of the weight reaches."""
-    order = np.argsort(-values)
-    reached = weights[order].cumsum()
-    return values[order[np.searchsorted(reached, CONFIDENT_SHARE * reached[-1] * (1 - 1e-12))]]
-
-
-def rate_of(joint: np.ndarray) -> float:
-    """Share of wrong labels."""
-    return float(max(1 - joint.trace(), 0.0))
-
-
-def matrix_of(joint: np.ndarray) -> np.ndarray:
-    """P(given | true). A class that is the true one of no example is taken to be given rightly."""
-    true = joint.sum(axis=0)
-    return np.where(true > 0, joint / np.where(true > 0, true, 1), np.eye(len(joint)))
-
-
 def find_issues(quality: np.ndarray, weights: np.ndarray, rate: float) -> np.ndarray:
     """Which labels are of lowest quality and hold about ``rate`` of the weight, (n_samples,) bool.
 
@@ -190,25 +203,3 @@ def find_issues(quality: np.ndarray, weights: np.ndarray, rate: float) -> np.nda
     up_to = np.append(0, np.add.reduceat(weights[order], first).cumsum())
     n_levels = np.abs(up_to - rate * up_to[-1]).argmin()
     return quality <= levels[n_levels - 1] if n_levels else np.zeros(len(quality), dtype=bool)
-
-
-def temperature_of(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray, joint: np.ndarray) -> float:
-    """By how much the logits behind out-of-sample probabilities are to be divided so that these are as sure as right.
-
-    The temperature, at least 1, with which the given labels are most likely, where the noise is that of ``joint``.
-
-    References
-    ----------
-    Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2 (arXiv:1706.04599): the temperature.
-    Patrini et al., CVPR 2017, section 4.2 (arXiv:1609.03683): the likelihood of noisy labels ("forward correction").
-    """
-    logits = np.log(pred_probs.clip(np.finfo(np.float32).tiny))
-    given_by_true = matrix_of(joint)[codes]  # (n_samples, n_classes): P(this given label | true class)
-
-    def loss(log_temperature: float) -> float:
-        tempered = softmax(logits / np.exp(log_temperature), axis=1)
-        likelihoods = (tempered * given_by_true).sum(axis=1)
-        return -weights @ np.log(likelihoods.clip(np.finfo(np.float32).tiny))
-
-    found = minimize_scalar(loss, bounds=(0, np.log(MAXIMUM_TEMPERATURE)), method="bounded")
-    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0

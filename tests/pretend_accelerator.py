@@ -17,12 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from skcoteach._data.inputs import Inputs
-from skcoteach._training import inference, steps
+from skcoteach._training import inference, selection, steps
 from skcoteach._training.averaging import WeightAverage
 from skcoteach._training.device import float32_products
 from skcoteach._training.engines.autograd import Autograd
 from skcoteach._training.engines.chains import ACTIVATIONS, Chains
-from skcoteach._training.epoch_statistics import EpochStatistics
+from skcoteach._training.epoch_statistics import EpochStatistics, in_batches
 from skcoteach._training.label_statistics import LabelStatistics
 from skcoteach._training.optimizers import OneTensorAdam, make_optimizers
 from skcoteach.augmentation import RandomFlip, RandomShift
@@ -34,8 +34,8 @@ ITEM_SHAPES = {"chains": (6,), "autograd": (6,), "images": (3, 8, 8)}
 BATCH_SIZE = 16
 #: Examples of three batches, the last one shorter.
 SEVERAL = 40
-#: The largest weight: of unit weights a batch has room for two classes that have 8, of uneven ones for all.
-UNIT, UNEVEN = 1.0, 3.0
+#: What is kept: all, as much as the budgets, and in any case as much as the floors of the classes.
+KEEPING = ("all", "budgets", "floors")
 OPTIMIZERS = {
     "fused Adam": (torch.optim.Adam, {}),
     "Adam": (torch.optim.Adam, {"fused": False}),
@@ -92,8 +92,17 @@ class ChannelsLast(SmallCNN):
         return self
 
 
+def standardize(n_features):
+    """Made on the CPU, as ``torch.tensor`` copies what it is given; then with buffers on the device."""
+    with torch.device("cpu"):
+        layer = Standardize(n_features)
+    for name, buffer in layer.named_buffers():
+        setattr(layer, name, torch.zeros(buffer.shape, dtype=buffer.dtype))
+    return layer
+
+
 def chain(*activations):
-    return nn.Sequential(Standardize(6), nn.Linear(6, 8), *activations, nn.Linear(8, N_CLASSES, bias=False))
+    return nn.Sequential(standardize(6), nn.Linear(6, 8), *activations, nn.Linear(8, N_CLASSES, bias=False))
 
 
 class Training:
@@ -105,6 +114,7 @@ class Training:
         optimizer="fused Adam",
         *,
         n=BATCH_SIZE,
+        n_pairs=1,
         averaged=True,
         precision="float32",
         activations=(nn.ReLU(),),
@@ -119,11 +129,13 @@ class Training:
         }
         with torch.device(DEVICE):
             self.networks = [
-                ChannelsLast(3, N_CLASSES, 4) if kind == "images" else chain(*activations) for _ in range(2)
+                ChannelsLast(3, N_CLASSES, 4) if kind == "images" else chain(*activations) for _ in range(2 * n_pairs)
             ]
             self.inputs = torch.zeros(n, *ITEM_SHAPES[kind])
             self.indices = self.targets = torch.zeros(n, dtype=torch.int64)
             self.weights = torch.ones(n)
+            self.rates = torch.full((n_pairs, N_CLASSES), 0.2)
+            self.losses = torch.zeros(2 * n_pairs, n)
         if kind == "chains":
             self.engine = Chains(self.networks)
         else:
@@ -135,19 +147,34 @@ class Training:
     def augment(self, inputs):
         return nn.Sequential(RandomFlip(), RandomShift(2))(inputs) if self.kind == "images" else inputs * 0.9
 
-    def run_epoch(self, largest_weight=UNEVEN, class_floor=0.5, augmented=True):
-        """As the Trainer's, from the first step to the read-back, which is left out."""
-        config = config_with(**self.config, class_floor=class_floor, augment=self.augment if augmented else None)
-        sizes = {"batch_size": BATCH_SIZE, "n_classes": N_CLASSES, "largest_weight": largest_weight}
+    def run_epoch(self, keeping="floors", augmented=True):
+        """As the Trainer's, from what is to be kept to the read-back, which is left out."""
+        config = config_with(**self.config, augment=self.augment if augmented else None)
+        sizes = {"batch_size": BATCH_SIZE, "n_classes": N_CLASSES}
         its_steps = steps.Steps(config, self.engine, self.optimizers, self.average, **sizes)
         self.engine.start()
-        statistics = EpochStatistics(self.weights, BATCH_SIZE)
+        statistics = EpochStatistics(self.weights, BATCH_SIZE, len(self.networks))
         with float32_products(config.device, config.precision):
-            results = its_steps.train(self.inputs, self.targets, self.weights, forget_rate=0.2)
+            results = its_steps.train(self.inputs, self.targets, self.weights, *self.keeping(keeping))
             statistics.add(self.indices, *results, self.targets, self.weights)
         self.engine.rest()
         self.label_statistics.restart()
         self.label_statistics.add(statistics.kept, statistics.losses, statistics.predicted, statistics.seen)
+
+    def keeping(self, keeping):
+        """The floors, and what is free beside."""
+        floors = torch.zeros_like(self.losses)
+        if keeping == "all":
+            return floors, None
+        budgets = selection.batch_budgets(
+            *(in_batches(each, BATCH_SIZE) for each in (self.targets, self.weights)), self.rates
+        )
+        if keeping == "floors":
+            losses = self.losses.index_select(1, self.indices)
+            floors = selection.class_floors(
+                losses, self.targets, self.weights, (1 - self.rates).repeat_interleave(2, 0)
+            )
+        return floors, selection.free_budgets(budgets.repeat_interleave(2, 0), in_batches(floors, BATCH_SIZE).sum(-1))
 
     def predict(self):
         """What the networks say of inputs that are on the device."""
@@ -155,7 +182,7 @@ class Training:
         for combine in (inference.mean_probabilities, inference.log_mean_probabilities):
             for temperature in (1.0, 2.0):
                 inference.predict(
-                    self.networks,
+                    self.networks[:2],
                     Inputs(self.inputs, self.config["device"]),
                     lambda logits: combine(logits, temperature),
                     precision=precision,
@@ -174,22 +201,22 @@ def told(**case):
 
 def work():
     """Every choice that changes what is done on the device."""
-    # where there is no floor, weights make no difference to what is done
-    budgets = ((UNEVEN, 0), (UNIT, 0.5), (UNEVEN, 0.5))
     for kind, optimizer, averaged in product(("chains", "autograd"), OPTIMIZERS, (False, True)):
         training = Training(kind, optimizer, averaged=averaged)
         assert (type(training.optimizers[0]) is OneTensorAdam) == (kind == "chains" and optimizer == "fused Adam")
-        for (largest_weight, class_floor), augmented in product(budgets, (False, True)):
-            choices = {"largest_weight": largest_weight, "class_floor": class_floor, "augmented": augmented}
-            with told(kind=kind, optimizer=optimizer, averaged=averaged, **choices):
-                training.run_epoch(**choices)
+        for keeping, augmented in product(KEEPING, (False, True)):
+            with told(kind=kind, optimizer=optimizer, averaged=averaged, keeping=keeping, augmented=augmented):
+                training.run_epoch(keeping, augmented)
+    for optimizer, keeping in product(OPTIMIZERS, KEEPING):
+        with told(n_pairs=3, optimizer=optimizer, keeping=keeping):
+            Training("chains", optimizer, n=SEVERAL, n_pairs=3).run_epoch(keeping)
     for optimizer, augmented in product(OPTIMIZERS, (False, True)):
         with told(kind="images", optimizer=optimizer, augmented=augmented):
             Training("images", optimizer).run_epoch(augmented=augmented)
-    for kind, (precision, largest_weight) in product(ITEM_SHAPES, (("float32", UNIT), ("tf32", UNEVEN))):
-        with told(kind=kind, precision=precision, largest_weight=largest_weight, n=SEVERAL):
+    for kind, precision, keeping in product(ITEM_SHAPES, ("float32", "tf32"), KEEPING):
+        with told(kind=kind, precision=precision, keeping=keeping, n=SEVERAL):
             training = Training(kind, n=SEVERAL, precision=precision)
-            training.run_epoch(largest_weight)
+            training.run_epoch(keeping)
             training.predict()
     every_activation = [activation() for activation in ACTIVATIONS]
     Training("chains", activations=[nn.ReLU(), *every_activation]).run_epoch()
@@ -229,8 +256,10 @@ def faults():
         for place, fault in product(places, FAULTS):
             check_noticed(training.run_epoch, *place, fault, *FAULTS[fault])
     places = [
-        (steps, "batch_budgets"),
-        (steps, "fill_budgets"),
+        (selection, "batch_budgets"),
+        (selection, "class_floors"),
+        (selection, "free_budgets"),
+        (steps, "kept_weights"),
         (steps, "check_augmented"),
         (WeightAverage, "update"),
         (EpochStatistics, "add"),
@@ -242,7 +271,7 @@ def faults():
     for name, fault in product(("mean_probabilities", "log_mean_probabilities"), FAULTS):
         check_noticed(training.predict, inference, name, fault, *FAULTS[fault])
     for fault in MORE_FAULTS:
-        check_noticed(training.run_epoch, steps, "batch_budgets", fault, *MORE_FAULTS[fault])
+        check_noticed(training.run_epoch, selection, "batch_budgets", fault, *MORE_FAULTS[fault])
 
 
 def check_noticed(run, owner, name, fault, commit, expected):

@@ -71,7 +71,7 @@ def test_a_round_trip_on_the_cpu_changes_no_bit(travel):
     assert back.label_quality_.tolist() == clf.label_quality_.tolist()
     assert back.get_label_issues().equals(clf.get_label_issues())
     before, after = tensors(vars(clf)), tensors(vars(back))
-    assert len(before) == len(after) == 18  # two networks, the state of their optimizer and what was kept last
+    assert len(before) == len(after) == 20  # two networks, the state of their optimizer and what was kept last
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert np.array_equal(back.predict_proba(X), clf.predict_proba(X))
 

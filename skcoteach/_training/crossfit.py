@@ -1,46 +1,57 @@
 """Probabilities for the training data by networks that have not seen their labels, before the training proper.
 
-One pair of networks co-teaches on one half of the data, another on the other half; each predicts the half that it has
-not seen. What the probabilities say of the labels is in :mod:`skcoteach.noise`.
+The data are cut into halves. On each, pairs of networks that forget more or less are trained, and predict the other
+half. What the probabilities say of the labels is in ``_noise_likelihood``, which of the pairs is right in ``choice``.
 """
 
+import copy
 import dataclasses
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from skcoteach._data.sampling import stratified_order
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import DivergedError
+from skcoteach._noise_likelihood import NoiseFit, confident_rate, fit_noise, smoothed
+from skcoteach._training.choice import Candidate, choose, promising
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import initial_weights, predictions, random_state
+from skcoteach._training.engines.choice import can_be_joined
 from skcoteach._training.inference import mean_probabilities, predict
 from skcoteach._training.module_factory import make_networks, standardize
 from skcoteach._training.noise_estimate import NoiseEstimate
-from skcoteach._training.trainer import Trainer
-from skcoteach.noise import estimate_joint, matrix_of, rate_of, temperature_of
+from skcoteach._training.trainer import MAXIMUM_CLASS_RATE, Trainer
 
-#: Part of the steps of a fit that the cross-fit takes, and the steps that either pair takes at least.
-STEPS_SHARE = 0.2
-MINIMUM_STEPS = 100
-#: Steps in which nothing is forgotten (at most half of all): enough to learn what is common, too few to learn by heart.
-WARM_UP_STEPS = 50
-#: While the estimate falls by more than this, the networks have yet to learn what is common: the cross-fit goes on,
-#: for as many epochs as the fit at most.
-STILL_LEARNING = 0.1
-#: More is never forgotten within the cross-fit, however noisy the labels look at first.
+#: With fewer examples than this, more candidates are tried.
+FEW_EXAMPLES = 1000
+#: What is forgotten by pairs that are trained side by side, of many examples and of few.
+FORGET_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65)
+FORGET_RATES_OF_FEW = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+#: So many of them are trained to the end.
+N_PROMISING = 4
+#: Part of the epochs of a fit that each pair is trained for, and the steps that it takes at least, if the fit does.
+EPOCHS_SHARE, MINIMUM_STEPS = 0.3, 60
+#: Part of the epochs of a pair in which its forget rate rises.
+WARM_UP_SHARE = 0.3
+#: More is never forgotten, however noisy the labels look at first.
 MAXIMUM_FORGET_RATE = 0.9
+#: Classes with fewer examples say nothing: a half may have none to learn from.
+MINIMUM_CLASS_SIZE = 4
+#: Weight of examples with which the rate of each class is drawn towards that of all.
+PULL_TO_ALL = 200.0
 
 
 class CrossFit:
-    """Two pairs of networks in training, and what they say of the labels.
+    """Pairs of networks in training, and what they say of the labels.
 
-    The cross-fit is co-teaching with an unknown forget rate itself: in a short warm-up nothing is forgotten, then the
-    share of wrong labels that was found at its end. Both pairs together take a fifth of the steps of the fit, but at
-    least 100 each, and go on where the estimate still falls, for at most as many epochs.
+    Equal chains are trained side by side, as one batched network: a pair for each of several forget rates. Of any other
+    networks there are two pairs, one after the other: one that begins by forgetting as much as looks wrong at first,
+    and then as much as it finds wrong itself, and one that forgets nothing.
 
     Parameters
     ----------
@@ -53,7 +64,7 @@ class CrossFit:
     Attributes
     ----------
     max_steps : int
-        How often :meth:`run_step` may have to be called.
+        How often :meth:`run_step` has to be called.
 
     Raises
     ------
@@ -63,84 +74,175 @@ class CrossFit:
 
     def __init__(self, config: TrainingConfig, data: TrainingData, networks: Sequence[nn.Module]):
         self._data = data
-        self._epochs = config.epochs
+        self._config = config
         seeds = [int(np.random.SeedSequence((config.seed, half, 1)).generate_state(1)[0]) for half in (1, 2)]
         in_first = _first_half(data, seeds)
         self._unseen = [(~in_first).nonzero()[:, 0], in_first.nonzero()[:, 0]]
+        self._halves = [data.part(half) for half in (in_first, ~in_first)]
+        self._configs = [_config_of_pair(config, seed) for seed in seeds]
         made = list(networks)
         self._pairs = []
-        for half, seed in zip((in_first, ~in_first), seeds, strict=True):
-            self._pairs.append(_make_pair(_config_of_pair(config, seed), data.part(half), made))
-            made += self._pairs[-1].networks
-        warm_up, self._stage = _n_epochs(config, len(data.drawn), self._pairs[0].batch_size)
-        self._stage_end = warm_up
-        last = warm_up + self._stage
-        self.max_steps = 2 * (last + max(config.epochs - last, 0) // self._stage * self._stage)
-        self._n_stages = 0
+        for own, half in zip(self._configs, self._halves, strict=True):
+            self._pairs.append(_make_pair(own, half, made))
+            made += self._pairs[-1]
+        self._joined = can_be_joined(self._pairs[0], config, data)
+        self._n_epochs = _n_epochs(config, len(data.drawn))
+        self._warm_up = math.ceil(WARM_UP_SHARE * self._n_epochs)
+        self._weights = _weights_that_count(data)
+        self._candidates: list[tuple[float, np.ndarray]] = []  # forget rate, out-of-sample probabilities
         self._forget_rate = 0.0
-        self._probabilities = np.empty((len(data.inputs), data.n_classes), dtype=np.float32)
-        self._weights = np.zeros(len(data.inputs))
-        self._weights[data.drawn] = data.full_weights[data.drawn]
-        self._joint = np.full((data.n_classes, data.n_classes), np.nan)
+        self._n_done = 0  # by trainers that were replaced
+        self._class_rates: np.ndarray | None = None
+        side_by_side = FORGET_RATES_OF_FEW if len(data.drawn) < FEW_EXAMPLES else FORGET_RATES
+        rounds = [side_by_side] if self._joined else [(math.nan,), (0.0,)]
+        self.max_steps = 2 * self._n_epochs * len(rounds)
+        self._rounds = iter(rounds)
+        self._begin_round()
 
     @property
     def is_finished(self) -> bool:
         """Whether all steps are done."""
-        return self._pairs[1].epoch == self._stage_end
+        return not self._trainers
 
     def run_step(self) -> None:
-        """Train one of the pairs for an epoch.
+        """Train on one of the halves for an epoch.
 
         Raises
         ------
         DivergedError
-            If its loss became NaN or infinite.
+            If a loss became NaN or infinite.
         """
-        half = 0 if self._pairs[0].epoch < self._stage_end else 1
-        pair = self._pairs[half]
+        trainer = min(self._trainers, key=lambda each: each.epoch)
         try:
-            pair.run_epoch(forget_rate=self._forget_rate)
+            trainer.run_epoch(self._rates(self._n_done + trainer.epoch))
         except DivergedError as error:
             raise DivergedError(f'Before the training proper, for forget_rate="auto": {error}') from error
-        if pair.epoch == self._stage_end:
-            self._predict(pair, self._unseen[half])
-            if half == 1:
-                self._end_stage()
+        epoch = self._n_done + trainer.epoch
+        if trainer is not self._trainers[1]:
+            return
+        if epoch == self._n_epochs:
+            self._end_round()
+        elif epoch in (self._warm_up, self._warm_up + self._rest // 2):
+            self._adapt(epoch == self._warm_up)
 
     def noise_estimate(self) -> NoiseEstimate:
         """What was found; to be asked when all steps are done."""
-        data, drawn = self._data, self._data.drawn.numpy()
-        temperature = None
-        if np.isfinite(self._probabilities[drawn]).all():
-            codes, weights = data.codes[drawn], self._weights[drawn]
-            temperature = temperature_of(codes, self._probabilities[drawn], weights, self._joint)
-        quality = np.nan_to_num(self._probabilities[np.arange(len(data.codes)), data.codes])
+        data, weights = self._data, self._weights
+        counted = np.flatnonzero(weights)
+        candidates = [self._candidate(*each) for each in self._candidates]
+        chosen, noise_rate, noise_rate_std = choose(candidates, weights[counted])
+        fit, probabilities = candidates[chosen].fit, self._candidates[chosen][1]
+        forget_rate = candidates[chosen].forget_rate
+        if forget_rate and not self._joined:
+            forget_rate = min(max(noise_rate, 0.0), MAXIMUM_FORGET_RATE)
+        of_classes = _class_rates(fit, data, forget_rate) if forget_rate and fit.rate else None
+        if of_classes is not None:
+            shares = np.bincount(data.codes, data.full_weights, data.n_classes) / data.full_weights.sum()
+            forget_rate = float(shares @ of_classes)
+        scale = noise_rate / fit.rate if fit.rate else 0.0
+        matrix = np.eye(data.n_classes) + scale * (fit.matrix - np.eye(data.n_classes))
+        true = softmax(np.log(smoothed(probabilities[counted])) / fit.temperature, axis=1)
+        quality = np.nan_to_num(probabilities[np.arange(len(data.codes)), data.codes])
         return NoiseEstimate(
-            forget_rate=rate_of(self._joint),
-            noise_rate=rate_of(self._joint),
-            noise_matrix=torch.from_numpy(matrix_of(self._joint)),
+            forget_rate=forget_rate,
+            class_forget_rates=None if of_classes is None else torch.from_numpy(of_classes),
+            noise_rate=noise_rate,
+            noise_rate_std=noise_rate_std,
+            noise_matrix=torch.from_numpy(matrix.clip(0)),
             quality=torch.from_numpy(quality).double(),
-            predicted=torch.from_numpy(self._probabilities.argmax(axis=1)),
-            temperature=temperature,
-            logit_scale=(self._pairs[0].logit_scale + self._pairs[1].logit_scale) / 2,
+            predicted=torch.from_numpy(probabilities.argmax(axis=1)),
+            confidence=float(np.average(true.max(axis=1), weights=weights[counted])),
         )
 
-    def _predict(self, pair: Trainer, unseen: Tensor) -> None:
-        config = pair.config
-        with random_state(config.device, predictions(config.seed, pair.epoch)):
-            predicted = predict(
-                pair.networks, self._data.inputs, mean_probabilities, unseen, precision=config.precision
-            )
-        self._probabilities[unseen.numpy()] = predicted.cpu().numpy()
+    @property
+    def _rest(self) -> int:
+        return self._n_epochs - self._warm_up
 
-    def _end_stage(self) -> None:
-        """See what the probabilities say of the labels, and whether to go on."""
-        self._joint = estimate_joint(self._data.codes, self._probabilities, self._weights)
-        before, self._forget_rate = self._forget_rate, min(rate_of(self._joint), MAXIMUM_FORGET_RATE)
-        still_learning = before - self._forget_rate > STILL_LEARNING and self._stage_end + self._stage <= self._epochs
-        if self._n_stages == 0 or still_learning:
-            self._stage_end += self._stage
-        self._n_stages += 1
+    @property
+    def _adapts(self) -> bool:
+        """Whether the pairs of this round forget what they find."""
+        return math.isnan(self._round[0])
+
+    def _begin_round(self) -> None:
+        """Fresh networks; those of all candidates start alike."""
+        self._round = next(self._rounds, ())
+        self._trainers = [
+            Trainer(own, half, NoiseEstimate(0.0), [copy.deepcopy(each) for _ in self._round for each in pair])
+            for own, half, pair in zip(self._configs, self._halves, self._pairs, strict=True)
+        ] if self._round else []  # fmt: skip
+
+    def _rates(self, epoch: int) -> Tensor:
+        """What each pair forgets in this epoch, of all classes alike until it is known what is wrong of each."""
+        if self._adapts:
+            rates = torch.tensor([self._forget_rate], device="cpu")
+        elif self._class_rates is not None:
+            return torch.from_numpy(self._class_rates)
+        else:
+            rates = torch.tensor(self._round, device="cpu") * min(epoch / self._warm_up, 1.0)
+        return rates[:, None].expand(-1, self._data.n_classes)
+
+    def _adapt(self, first: bool) -> None:
+        """Forget what is found wrong: an adapting pair as much, at first by an upper bound; others of each class."""
+        if self._adapts:
+            probabilities = self._predict()[0]
+            if first:
+                found = confident_rate(self._data.codes, probabilities, self._weights)
+            else:
+                found = self._fit(probabilities).rate
+            self._forget_rate = min(found, MAXIMUM_FORGET_RATE)
+        elif len(self._round) > 1 and not first:
+            self._continue_with_the_best()
+
+    def _continue_with_the_best(self) -> None:
+        """Half-way, drop candidates that nothing speaks for; the others forget of each class what is wrong of it."""
+        candidates = [self._candidate(*each) for each in zip(self._round, self._predict(), strict=True)]
+        kept = promising(candidates, N_PROMISING)
+        fit = max((each.fit for each in candidates), key=lambda each: each.log_evidence)
+        self._round = tuple(self._round[number] for number in kept)
+        if fit.rate:
+            self._class_rates = np.stack([_class_rates(fit, self._data, each) for each in self._round])
+        self._trainers = [
+            Trainer(each.config, each.data, each.noise_estimate, [
+                copy.deepcopy(network) for number in kept for network in each.networks[2 * number : 2 * number + 2]
+            ])
+            for each in self._trainers
+        ]  # fmt: skip
+        self._n_done = self._warm_up + self._rest // 2
+
+    def _candidate(self, forget_rate: float, probabilities: np.ndarray) -> Candidate:
+        counted = np.flatnonzero(self._weights)
+        right = probabilities[counted].argmax(axis=1) == self._data.codes[counted]
+        return Candidate(forget_rate, self._fit(probabilities), right)
+
+    def _end_round(self) -> None:
+        rates = [self._forget_rate] if self._adapts else self._round
+        self._candidates += zip(rates, self._predict(), strict=True)
+        self._begin_round()
+
+    def _predict(self) -> list[np.ndarray]:
+        """Of each pair, for every example by those that have not seen it; NaN for those of no weight."""
+        n_pairs, data = len(self._round), self._data
+        found = [np.full((len(data.inputs), data.n_classes), np.nan, dtype=np.float32) for _ in range(n_pairs)]
+        for trainer, unseen in zip(self._trainers, self._unseen, strict=True):
+            config = trainer.config
+            for number, into in enumerate(found):
+                pair = trainer.networks[2 * number : 2 * number + 2]
+                with random_state(config.device, predictions(config.seed, trainer.epoch)):
+                    predicted = predict(pair, data.inputs, mean_probabilities, unseen, precision=config.precision)
+                into[unseen.numpy()] = predicted.cpu().numpy()
+        return [self._without_class_weights(each) for each in found]
+
+    def _without_class_weights(self, probabilities: np.ndarray) -> np.ndarray:
+        """What they would be if the classes were not weighted."""
+        data = self._data
+        drawn, of_class = data.drawn.numpy(), np.ones(data.n_classes)
+        of_class[data.codes[drawn]] = data.full_weights[drawn] / data.sample_weights[drawn]
+        unweighted = probabilities / of_class
+        return unweighted / unweighted.sum(axis=1, keepdims=True)
+
+    def _fit(self, probabilities: np.ndarray) -> NoiseFit:
+        finite = np.isfinite(probabilities).all(axis=1)
+        return fit_noise(self._data.codes, probabilities, np.where(finite, self._weights, 0))
 
 
 def _config_of_pair(config: TrainingConfig, seed: int) -> TrainingConfig:
@@ -150,7 +252,7 @@ def _config_of_pair(config: TrainingConfig, seed: int) -> TrainingConfig:
     )
 
 
-def _make_pair(config: TrainingConfig, half: TrainingData, made: Sequence[nn.Module]) -> Trainer:
+def _make_pair(config: TrainingConfig, half: TrainingData, made: Sequence[nn.Module]) -> tuple[nn.Module, nn.Module]:
     with random_state(config.device, initial_weights(config.seed)):
         networks = make_networks(config, half.inputs.form.item_shape, half.n_classes)
     if {id(each) for network in networks for each in network.parameters()} & {
@@ -161,7 +263,7 @@ def _make_pair(config: TrainingConfig, half: TrainingData, made: Sequence[nn.Mod
             "needed: make a new one at every call, or give forget_rate a number."
         )
     standardize(networks, half)
-    return Trainer(config, half, NoiseEstimate(0.0), networks)
+    return networks
 
 
 def _first_half(data: TrainingData, seeds: list[int]) -> Tensor:
@@ -173,11 +275,38 @@ def _first_half(data: TrainingData, seeds: list[int]) -> Tensor:
     return in_first
 
 
-def _n_epochs(config: TrainingConfig, n_samples: int, batch_size: int) -> tuple[int, int]:
-    """Epochs of the warm-up and after it on each half, for a fit on so many examples."""
-    limit = config.num_iter_per_epoch or n_samples
-    steps_of_fit = config.epochs * min(math.ceil(n_samples / batch_size), limit)
-    steps = min(math.ceil(n_samples / 2 / batch_size), limit)
-    all_epochs = max(math.ceil(max(STEPS_SHARE / 2 * steps_of_fit, MINIMUM_STEPS) / steps), 2)
-    warm_up = min(math.ceil(WARM_UP_STEPS / steps), all_epochs // 2)
-    return warm_up, all_epochs - warm_up
+def _n_epochs(config: TrainingConfig, n_samples: int) -> int:
+    """Epochs of each pair, for a fit on so many examples."""
+    n_steps = math.ceil(n_samples / 2 / config.batch_size)
+    steps = min(n_steps, config.num_iter_per_epoch or n_steps)
+    return max(min(max(math.ceil(EPOCHS_SHARE * config.epochs), math.ceil(MINIMUM_STEPS / steps)), config.epochs), 2)
+
+
+def _weights_that_count(data: TrainingData) -> np.ndarray:
+    """Sample weights, without those of classes too small to be learnt from either half, (n_samples,)."""
+    sizes = np.bincount(data.codes[data.drawn], minlength=data.n_classes)
+    weights = np.zeros(len(data.codes))
+    weights[data.drawn] = data.sample_weights[data.drawn]
+    weights[sizes[data.codes] < MINIMUM_CLASS_SIZE] = 0
+    return weights
+
+
+def _class_rates(fit: NoiseFit, data: TrainingData, forget_rate: float) -> np.ndarray:
+    """What is forgotten of each given class: in proportion to what is wrong of it, and so much in all.
+
+    Where the most is forgotten of a class, the others make up for it.
+    """
+    counts = np.bincount(data.codes[data.drawn], data.sample_weights[data.drawn], data.n_classes)
+    wrong = (fit.joint.sum(axis=1) - fit.joint.diagonal()) * counts.sum()
+    pulled = 0.0 if fit.is_symmetric else PULL_TO_ALL  # a free noise matrix knows single classes less well
+    wrong = (wrong + pulled * fit.rate) / np.maximum(counts + pulled, 1)
+    shares = np.bincount(data.codes, data.full_weights, data.n_classes) / data.full_weights.sum()
+    rates = wrong
+    for _ in range(10):
+        free = rates < MAXIMUM_CLASS_RATE
+        left = forget_rate - shares[~free] @ rates[~free]
+        amount = shares[free] @ rates[free]
+        if amount <= 0:
+            break
+        rates = np.where(free, np.minimum(rates * max(left / amount, 0.0), MAXIMUM_CLASS_RATE), rates)
+    return rates

@@ -90,8 +90,8 @@ def predictions(seed: int, epoch: int) -> tuple[int, ...]:
     return seed, epoch, 1
 
 
-def scale_of_logits(seed: int, epoch: int) -> tuple[int, ...]:
-    """As :func:`predictions`, where the size of logits is measured."""
+def calibration(seed: int, epoch: int) -> tuple[int, ...]:
+    """As :func:`predictions`, where the temperature is found."""
     return seed, epoch, 2
 
 

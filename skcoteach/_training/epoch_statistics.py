@@ -1,5 +1,7 @@
 """What an epoch finds out, gathered on the device block by block and read back once, at its end."""
 
+import itertools
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -16,24 +18,26 @@ class EpochStatistics:
     weights : Tensor of shape (n_samples,), floating
         On the device.
     batch_size : int
+    n_networks : int
 
     Attributes
     ----------
     kept : Tensor of shape (n_samples,), floating
-        Mean over both networks of the share of each example's weight that was kept; 0.
-    losses : Tensor of shape (n_samples,), floating
-        Mean over both networks of each example's loss; 0.
+        Mean over the networks of the share of each example's weight that was kept; 0.
+    losses : Tensor of shape (n_networks, n_samples), floating
+        Each example's loss; infinity.
     predicted : Tensor of shape (n_samples,), int64
-        Class with the highest geometric mean of both networks' probabilities; -1.
+        Class with the highest geometric mean of the networks' probabilities; -1.
     seen : Tensor of shape (n_samples,), bool
         Which examples were in a batch.
     """
 
-    def __init__(self, weights: Tensor, batch_size: int):
+    def __init__(self, weights: Tensor, batch_size: int, n_networks: int = 2):
         self._batch_size = batch_size
         self._dtype = sum_dtype(weights.device)
-        self._totals = torch.zeros(7, dtype=self._dtype, device=weights.device)
-        self.kept, self.losses = torch.zeros_like(weights, dtype=self._dtype), torch.zeros_like(weights)
+        self._totals = torch.zeros(2 * n_networks + 2, dtype=self._dtype, device=weights.device)
+        self.kept = torch.zeros_like(weights, dtype=self._dtype)
+        self.losses = torch.full((n_networks, len(weights)), torch.inf, dtype=weights.dtype, device=weights.device)
         self.predicted = torch.full_like(weights, -1, dtype=torch.int64)
         self.seen = torch.zeros_like(weights, dtype=torch.bool)
 
@@ -52,46 +56,45 @@ class EpochStatistics:
         ----------
         indices, targets, weights : Tensor of shape (n,)
             Of the examples of the block.
-        log_probabilities : Tensor of shape (2, n_classes, n)
-            Of either network before the step.
-        losses, kept : Tensor of shape (2, n)
-            Of either network: the loss of each example, and how much of its weight was kept.
+        log_probabilities : Tensor of shape (n_networks, n_classes, n)
+            Of each network before the step.
+        losses, kept : Tensor of shape (n_networks, n)
+            Of each network: the loss of each example, and how much of its weight was kept.
         """
         exact_kept = kept.to(self._dtype)
         self._totals += self._sums(
             log_probabilities, losses.to(self._dtype), exact_kept, targets, weights.to(self._dtype)
         )
-        self.kept.index_copy_(0, indices, kept.sum(0).to(self._dtype) / (2 * weights))
-        self.losses.index_copy_(0, indices, losses.mean(0).to(self.losses.dtype))
+        self.kept.index_copy_(0, indices, kept.sum(0).to(self._dtype) / (len(kept) * weights))
+        self.losses.index_copy_(1, indices, losses.to(self.losses.dtype))
         self.predicted.index_copy_(0, indices, log_probabilities.sum(0).max(0).indices)
         self.seen.index_fill_(0, indices, True)
 
     def _sums(
         self, log_probabilities: Tensor, losses: Tensor, kept: Tensor, targets: Tensor, weights: Tensor
     ) -> Tensor:
-        """Of a block: objectives summed over its steps; weight that is right, agreed upon, and all; size of logits."""
-        from_peer = kept.flip(0)
-        objectives = in_batches(losses * from_peer, self._batch_size).sum(-1) / in_batches(
-            from_peer, self._batch_size
-        ).sum(-1)  # (2, n_batches)
+        """Of a block: objectives summed over its steps; weight that is right, agreed upon, and all."""
+        from_peer = of_peers(kept)
+        shares = shares_of(in_batches(from_peer, self._batch_size))
+        objectives = (in_batches(losses, self._batch_size) * shares).sum(-1)  # (n_networks, n_batches)
         predicted = log_probabilities.max(1).indices  # many times as fast on the CPU as argmax
-        counted = torch.stack([*(predicted == targets), predicted[0] == predicted[1]]).to(weights.dtype) @ weights
-        centred = log_probabilities - log_probabilities.mean(1, keepdim=True)
-        scale = centred.square().mean(1).sqrt().mean(0).to(weights.dtype) @ weights
-        return torch.cat([objectives.sum(1), counted, torch.stack([weights.sum(), scale])])
+        right = (predicted == targets).to(weights.dtype) @ weights
+        agreed = (predicted[::2] == predicted[1::2]).to(weights.dtype).mean(0) @ weights
+        return torch.cat([objectives.sum(1), right, torch.stack([agreed, weights.sum()])])
 
     def read_back(self) -> tuple[list[float], Tensor]:
         """The only question that an epoch asks the device.
 
         Returns
         -------
-        totals : list of 7 floats
+        totals : list of floats
             For :func:`record`.
         kept : Tensor of shape (n_samples,), floating, on the CPU
             As the attribute, but -1 for examples that were in no batch.
         """
         read = torch.cat([self._totals, torch.where(self.seen, self.kept, -1)]).cpu()
-        return read[:7].tolist(), read[7:]
+        n_totals = len(self._totals)
+        return read[:n_totals].tolist(), read[n_totals:]
 
 
 def record(totals: list[float], n_steps: int, epoch: int, learning_rate: float, forget_rate: float) -> dict:
@@ -102,8 +105,10 @@ def record(totals: list[float], n_steps: int, epoch: int, learning_rate: float, 
     DivergedError
         If a network's loss became NaN or infinite.
     """
-    loss = (totals[0] / n_steps, totals[1] / n_steps)
-    for name, value in zip(("first", "second"), loss, strict=True):
+    n_networks = (len(totals) - 2) // 2
+    agreed, weight = totals[2 * n_networks :]
+    loss = tuple(total / n_steps for total in totals[:n_networks])
+    for name, value in zip(itertools.cycle(("first", "second")), loss):
         if not abs(value) < float("inf"):
             raise DivergedError(
                 f"The loss of the {name} network became {value} in epoch {epoch}: the training diverged. "
@@ -115,17 +120,22 @@ def record(totals: list[float], n_steps: int, epoch: int, learning_rate: float, 
         "lr": float(learning_rate),
         "forget_rate": float(forget_rate),
         "loss": loss,
-        "accuracy": (totals[2] / totals[5], totals[3] / totals[5]),
-        "agreement": totals[4] / totals[5],
+        "accuracy": tuple(total / weight for total in totals[n_networks : 2 * n_networks]),
+        "agreement": agreed / weight,
     }
-
-
-def logit_scale(totals: list[float]) -> float:
-    """Weighted mean over the examples, and over both networks, of the standard deviation of the logits of one."""
-    return totals[6] / totals[5]
 
 
 def in_batches(values: Tensor, batch_size: int) -> Tensor:
     """Values along the last axis of a block, cut into batches: (..., n_batches, batch_size), padded with zeros."""
     size = min(batch_size, values.shape[-1])
     return pad(values, (0, -values.shape[-1] % size)).unflatten(-1, (-1, size))
+
+
+def of_peers(values: Tensor) -> Tensor:
+    """To each network what its peer has: neighbours along the first axis change places."""
+    return values.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+
+
+def shares_of(kept: Tensor) -> Tensor:
+    """Of the weight that is kept of a batch, along the last axis; nothing where nothing is."""
+    return kept / kept.sum(-1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)

@@ -47,9 +47,9 @@ class LabelStatistics:
             sums.zero_()
 
     def add(self, kept: Tensor, losses: Tensor, predicted: Tensor, seen: Tensor) -> None:
-        """Add an epoch: what the :class:`~.epoch_statistics.EpochStatistics` hold, each (n_samples,)."""
+        """Add an epoch: what the :class:`~.epoch_statistics.EpochStatistics` hold."""
         self._kept += kept
-        self._losses += losses
+        self._losses += torch.where(seen, losses.mean(0), 0)
         self._n_seen += seen
         torch.where(seen, predicted, self._predicted, out=self._predicted)
 
@@ -94,9 +94,10 @@ class LabelStatistics:
             now[np.arange(len(unseen)), self._codes[unseen]]
         )  # those of no weight may overflow
         predicted[unseen] = now.argmax(axis=1)
-        if noise_estimate.quality is not None:
+        if noise_estimate.quality is not None and noise_estimate.forget_rate > 0:
             quality = (quality + noise_estimate.quality.numpy()) / 2
-        is_issue = find_issues(quality, weights, noise_estimate.forget_rate) & (weights > 0)
+        rate = noise_estimate.forget_rate if noise_estimate.noise_rate is None else noise_estimate.noise_rate
+        is_issue = find_issues(quality, weights, rate) & (weights > 0)
         if noise_estimate.predicted is not None:
             learnt = is_issue & (predicted == self._codes)
             predicted[learnt] = noise_estimate.predicted.numpy()[learnt]

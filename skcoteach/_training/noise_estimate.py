@@ -3,21 +3,19 @@
 How it is found is in ``crossfit``. What the statistics mean is in :mod:`skcoteach.noise`.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import warn_user
 from skcoteach._training.module_state import copied
 
-#: With less sample weight in all or in a class, there are too few data to split.
-MINIMUM_WEIGHT, MINIMUM_CLASS_WEIGHT = 500.0, 50.0
-#: Where the noise rate cannot be estimated.
-FALLBACK_FORGET_RATE = 0.2
+#: With fewer examples in all or in the second most frequent class, there are too few data to split.
+MINIMUM_EXAMPLES, MINIMUM_OF_TWO_CLASSES = 40, 8
 
 
 @dataclass(frozen=True)
@@ -30,27 +28,28 @@ class NoiseEstimate:
     ----------
     forget_rate : float
         What the training forgets at the end.
-    noise_rate : float or None
-        Estimated share of wrong labels. None: not estimated.
+    class_forget_rates : Tensor of shape (n_classes,), float64, on the CPU, or None
+        What it forgets of each given class at the end. None: of all the same.
+    noise_rate, noise_rate_std : float or None
+        Estimated share of wrong labels, and its standard error. None: not estimated.
     noise_matrix : Tensor of shape (n_classes, n_classes), float64, on the CPU, or None
         P(given | true).
     quality : Tensor of shape (n_samples,), float64, on the CPU, or None
         Probability of the given label by networks that have not seen it.
     predicted : Tensor of shape (n_samples,), int64, on the CPU, or None
         The class that is most likely to these.
-    temperature : float or None
-        By what their logits are to be divided for probabilities that are as sure as they are right.
-    logit_scale : float
-        How large their logits are, as :attr:`Trainer.logit_scale`.
+    confidence : float or None
+        How sure of their predictions networks can be on average, so that they are as often right.
     """
 
     forget_rate: float
+    class_forget_rates: Tensor | None = None
     noise_rate: float | None = None
+    noise_rate_std: float | None = None
     noise_matrix: Tensor | None = None
     quality: Tensor | None = None
     predicted: Tensor | None = None
-    temperature: float | None = None
-    logit_scale: float = math.nan
+    confidence: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """All that it is, by name."""
@@ -64,28 +63,30 @@ class NoiseEstimate:
 
 def too_few_data(data: TrainingData) -> bool:
     """Whether nothing can be estimated; then a warning says so."""
-    counts = np.bincount(data.codes[data.drawn], data.sample_weights[data.drawn], data.n_classes)
-    rarest = counts[counts > 0].min()
-    if counts.sum() >= MINIMUM_WEIGHT and rarest >= MINIMUM_CLASS_WEIGHT and len(data.drawn) >= 4:
+    counts = np.sort(np.bincount(data.codes[data.drawn], minlength=2))
+    if counts.sum() >= MINIMUM_EXAMPLES and counts[-2] >= MINIMUM_OF_TWO_CLASSES:
         return False
     warn_user(
-        f'forget_rate="auto": too few data to estimate the noise rate (total sample_weight {counts.sum():g}, '
-        f"{rarest:g} in the rarest class; {MINIMUM_WEIGHT:g} and {MINIMUM_CLASS_WEIGHT:g} are needed, where an "
-        f"example has weight 1). {FALLBACK_FORGET_RATE} is used, for the number of label issues, too; give "
-        "forget_rate a number if you know better."
+        f'forget_rate="auto": too few examples to say how many labels are wrong ({MINIMUM_EXAMPLES} in all and '
+        f"{MINIMUM_OF_TWO_CLASSES} of each of two classes are needed). Nothing is forgotten; give forget_rate a number "
+        "if you know better."
     )
     return True
 
 
-def fallback() -> NoiseEstimate:
-    """Where nothing is estimated."""
-    return NoiseEstimate(FALLBACK_FORGET_RATE)
-
-
-def stopped_early() -> NoiseEstimate:
+def stopped_early(n_classes: int) -> NoiseEstimate:
     """Where a callback has stopped the estimate; a warning says so."""
     warn_user(
-        f'forget_rate="auto": a callback stopped the estimate of the noise rate before its end. '
-        f"{FALLBACK_FORGET_RATE} is used, for the number of label issues, too."
+        'forget_rate="auto": a callback stopped the estimate of the noise rate before its end. Nothing is forgotten.'
     )
-    return fallback()
+    return unknown(n_classes)
+
+
+def unknown(n_classes: int) -> NoiseEstimate:
+    """Where nothing can be said: any noise rate up to that of labels drawn by lot is as likely as any other."""
+    return NoiseEstimate(
+        forget_rate=0.0,
+        noise_rate=0.0,
+        noise_rate_std=float((1 - 1 / n_classes) / 3**0.5),  # root mean square of the uniform distribution
+        noise_matrix=torch.eye(n_classes, dtype=torch.float64),
+    )

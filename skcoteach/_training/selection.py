@@ -8,9 +8,7 @@ kept ones in ``steps`` and ``coteaching``.
 import torch
 from torch import Tensor
 
-#: A class has its own budget in a batch only where at least this much weight carries its label. With less, the lone
-#: example of a rare class would always be kept, however wrong its label.
-MINIMUM_CLASS_WEIGHT = 8.0
+from skcoteach._training.device import sum_dtype
 
 
 def small_loss_indices(losses: Tensor, forget_rate: float) -> Tensor:
@@ -46,123 +44,122 @@ def small_loss_indices(losses: Tensor, forget_rate: float) -> Tensor:
     return torch.argsort(losses, stable=True)[:n_kept]
 
 
-def kept_weights(
-    losses: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    forget_rate: float,
-    *,
-    class_floor: float,
-    n_classes: int,
-) -> Tensor:
-    """The share of each example's weight that fits into the budgets of its batch and of its class.
-
-    Examples are ranked by their unweighted loss, ties by position, in one order for every budget. The batch's budget
-    ``(1 - forget_rate) * weights.sum()`` is filled in that order; the example on the boundary counts in part. Each
-    given class that has at least 8 examples' worth of weight in the batch fills a budget of its own in the same order,
-    ``class_floor * (1 - forget_rate)`` of its weight. An example keeps the larger of what the two leave it, so that no
-    class that is learnt late loses all its examples to the others; more than the batch's budget may be kept.
-
-    For unit weights, an integral ``(1 - forget_rate) * n`` and ``class_floor=0`` the kept examples are those of
-    :func:`small_loss_indices`.
+def batch_budgets(targets: Tensor, weights: Tensor, rates: Tensor) -> Tensor:
+    """How much weight is kept of each batch.
 
     Parameters
     ----------
-    losses : Tensor of shape (..., n), floating
-        One loss per example of the batch, not weighted; along the first axes, of several networks.
-    targets : Tensor of shape (n,), int64
-        Given labels in ``[0, n_classes)``.
-    weights : Tensor of shape (n,), floating
-        Weight of each example, 0 or more. Weight 2 counts as the same example twice.
-    forget_rate : float in [0, 1)
-        Share of the batch's weight that is not kept.
-    class_floor : float in [0, 1]
-        Part of a class's fair share that it keeps in any case. 0: the batch is ranked as a whole.
-    n_classes : int
-        Number of classes.
+    targets, weights : Tensor of shape (n_batches, n)
+        Given labels, int64 in ``[0, n_classes)``, and weights, 0 where a batch has fewer examples.
+    rates : Tensor of shape (n_pairs, n_classes), floating, in [0, 1)
+        Share of the weight of each given class that is not kept, for each pair of networks.
 
     Returns
     -------
-    Tensor of shape (..., n), floating
-        Kept weight of each example, between 0 and its weight, without a gradient.
+    Tensor of shape (n_pairs, n_batches), floating
+        ``(1 - rate) * weight``, summed over the examples of a batch.
+    """
+    return (weights * (1 - rates)[:, targets]).sum(-1)
+
+
+def class_floors(losses: Tensor, targets: Tensor, weights: Tensor, shares: Tensor) -> Tensor:
+    """What each example of an epoch keeps in any case, so that no class starves.
+
+    Each given class has a budget for the whole epoch, ``share * weight of the class``, whatever its size and that of
+    the batches. Its examples fill it in the order of the losses that they had in the last epoch, ties by position; the
+    example on the boundary counts in part. So a class that is learnt late, or of which a batch holds one or two, keeps
+    its best examples, and a lone example with a large loss is not kept for being alone.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (n_networks, n), floating
+        Last known loss of each example of the epoch, not weighted, of each network.
+    targets : Tensor of shape (n,), int64
+        Given labels in ``[0, n_classes)``.
+    weights : Tensor of shape (n,), floating
+        Weight 2 counts as the same example twice.
+    shares : Tensor of shape (n_networks, n_classes), floating, in [0, 1]
+        Part of each class that is kept in any case.
+
+    Returns
+    -------
+    Tensor of shape (n_networks, n), floating
+        Between 0 and the weight of each example.
 
     Examples
     --------
     >>> import torch
-    >>> losses = torch.tensor([0.3, 2.0, 0.1, 0.2])
-    >>> kept_weights(losses, torch.tensor([0, 1, 0, 1]), torch.ones(4), 0.375, class_floor=0.0, n_classes=2)
-    tensor([0.5000, 0.0000, 1.0000, 1.0000])
+    >>> losses = torch.tensor([[0.3, 2.0, 0.1, 0.2, 5.0, 4.0]])
+    >>> class_floors(losses, torch.tensor([0, 0, 0, 0, 1, 1]), torch.ones(6), torch.tensor([[0.375, 0.5]]))
+    tensor([[0.0000, 0.0000, 1.0000, 0.5000, 0.0000, 1.0000]])
     """
-    members, sizes = batch_budgets(targets, weights, forget_rate, class_floor=class_floor, n_classes=n_classes)
-    return fill_budgets(losses, members, sizes)
+    by_loss = losses.argsort(dim=-1, stable=True)
+    order = by_loss.gather(-1, targets[by_loss].argsort(dim=-1, stable=True))  # class by class, each by its losses
+    classes, own = targets[order], weights[order]
+    up_to = own.to(sum_dtype(weights.device)).cumsum(-1)
+    every = torch.arange(shares.shape[1], device=targets.device).expand(len(shares), -1).contiguous()
+    ends = torch.searchsorted(classes, every, right=True)  # so many examples are of this class or one before
+    reached = torch.cat([torch.zeros_like(up_to[:, :1]), up_to], -1).gather(-1, ends)
+    before_class = torch.cat([torch.zeros_like(reached[:, :1]), reached[:, :-1]], -1)
+    budgets = shares.to(reached.dtype) * (reached - before_class)
+    left = (budgets + before_class).gather(-1, classes) - (up_to - own)
+    kept = torch.minimum(left.to(own.dtype).clamp_(min=0), own)
+    return torch.empty_like(kept).scatter_(-1, order, kept)
 
 
-def batch_budgets(
-    targets: Tensor,
-    weights: Tensor,
-    forget_rate: float,
-    *,
-    class_floor: float,
-    n_classes: int,
-    largest_weight: float | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The budgets of batches, before anything is known of losses.
+def free_budgets(budgets: Tensor, floors: Tensor) -> Tensor:
+    """What is left of each batch's budget for the examples that have no floor, never more than the epoch's budget.
 
     Parameters
     ----------
-    targets, weights : Tensor of shape (..., n)
-        Of one batch, or of several along the first axes.
-    forget_rate, class_floor, n_classes
-        As for :func:`kept_weights`.
-    largest_weight : float, optional
-        No example weighs more. Where it is known, there are only as many budgets of classes as can have enough weight.
+    budgets, floors : Tensor of shape (n_networks, n_batches), floating
+        How much weight is kept of each batch, and in any case.
 
     Returns
     -------
-    members : Tensor of shape (n_budgets, ..., n)
-        What each example may take of each budget: of the classes' its weight or nothing, of the batch's its weight.
-    sizes : Tensor of shape (n_budgets, ..., 1)
-        How much weight a budget has for its members.
+    Tensor of shape (n_networks, n_batches), floating
+        The difference where it is positive. Where the floors of other batches are more than their budgets, so much
+        less, in proportion: the sums over the epoch fit.
     """
-    batch = weights[None]
-    size = batch.sum(-1, keepdim=True) * (1 - forget_rate)
-    enough = MINIMUM_CLASS_WEIGHT - 1e-3  # balanced class weights add up to 8 only nearly
-    n_with_budget = n_classes
-    if largest_weight is not None:
-        n_with_budget = min(n_classes, int(targets.shape[-1] * largest_weight / enough))
-    if class_floor == 0 or n_with_budget == 0:
-        return batch, size
-    n_batches = weights[..., 0].numel()
-    cells = targets.reshape(n_batches, -1) + n_classes * torch.arange(n_batches, device=targets.device)[:, None]
-    by_class = weights.new_zeros(n_batches * n_classes).index_add_(0, cells.flatten(), weights.flatten())
-    by_class = by_class.view(*weights.shape[:-1], n_classes)
-    heaviest = by_class.topk(n_with_budget).indices.sort().values
-    class_weights, classes = (each.movedim(-1, 0)[..., None] for each in (by_class.gather(-1, heaviest), heaviest))
-    of_classes = torch.where(targets == classes, weights, 0)
-    # the amounts are summed in a fixed order, which index_add_ does not do on every device
-    class_sizes = torch.where(class_weights > enough, of_classes.sum(-1, keepdim=True), 0)
-    return torch.cat([of_classes, batch]), torch.cat([class_sizes * (class_floor * (1 - forget_rate)), size])
+    left = budgets - floors
+    free = left.clamp(min=0)
+    total = free.sum(-1, keepdim=True)
+    return free * (left.sum(-1, keepdim=True).clamp(min=0) / total.clamp(min=torch.finfo(total.dtype).tiny))
 
 
-def fill_budgets(losses: Tensor, members: Tensor, sizes: Tensor) -> Tensor:
-    """Fill the budgets of a batch in the order of the losses.
+def kept_weights(losses: Tensor, weights: Tensor, floors: Tensor, free: Tensor) -> Tensor:
+    """The weight that each example of a batch keeps: its floor, and its share of what is free.
+
+    Examples are ranked by their unweighted loss, ties by position. In this order they are given what their floors lack
+    of their weights until the free budget is used up; the example on the boundary counts in part. Without floors, with
+    unit weights and an integral budget, the kept examples are those of :func:`small_loss_indices`.
 
     Parameters
     ----------
-    losses : Tensor of shape (..., n)
-        Along the first axes, of several networks.
-    members : Tensor of shape (n_budgets, n)
-    sizes : Tensor of shape (n_budgets, 1)
-        As :func:`batch_budgets` gives them.
+    losses : Tensor of shape (n_networks, n), floating
+        One loss per example of the batch, not weighted.
+    weights : Tensor of shape (n,), floating
+    floors : Tensor of shape (n_networks, n), floating
+        What they keep in any case.
+    free : Tensor of shape (n_networks, 1), floating
+        What may be kept beside.
 
     Returns
     -------
-    Tensor of shape (..., n)
-        The most that any budget leaves each example.
+    Tensor of shape (n_networks, n), floating
+        Kept weight of each example, between 0 and its weight.
+
+    Examples
+    --------
+    >>> import torch
+    >>> losses, nothing = torch.tensor([[0.3, 2.0, 0.1, 0.2]]), torch.zeros(1, 4)
+    >>> kept_weights(losses, torch.ones(4), nothing, torch.tensor([[2.5]]))
+    tensor([[0.5000, 0.0000, 1.0000, 1.0000]])
+    >>> kept_weights(losses, torch.ones(4), torch.tensor([[0.0, 1.0, 0.0, 0.0]]), torch.tensor([[1.5]]))
+    tensor([[0.0000, 1.0000, 1.0000, 0.5000]])
     """
     order = losses.argsort(stable=True)
-    ranked = members.index_select(1, order.reshape(-1)).view(len(members), *order.shape)  # (n_budgets, ..., n)
+    ranked = (weights - floors).gather(-1, order)
     before = ranked.cumsum(-1).sub_(ranked)
-    left = sizes.view(-1, *[1] * order.ndim) - before
-    kept = torch.minimum(left.clamp_(min=0), ranked).amax(0)
-    return torch.empty_like(kept).scatter_(-1, order, kept)
+    taken = torch.minimum((free - before).clamp_(min=0), ranked)
+    return torch.empty_like(taken).scatter_(-1, order, taken).add_(floors).clamp_(max=weights)

@@ -1,4 +1,4 @@
-"""The steps of co-teaching: each network learns from what its peer keeps.
+"""The steps of co-teaching: each network learns from what its peer keeps, in one pair or in several at once.
 
 All that is done here is done on the device, which is never asked for a number. Which examples are kept is decided in
 ``selection``, how networks are computed in ``engines``.
@@ -15,12 +15,12 @@ from skcoteach._errors import is_of_the_device, raised_by_torch
 from skcoteach._training.averaging import WeightAverage
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.engines.logits import Engine
-from skcoteach._training.epoch_statistics import in_batches
-from skcoteach._training.selection import batch_budgets, fill_budgets
+from skcoteach._training.epoch_statistics import of_peers, shares_of
+from skcoteach._training.selection import kept_weights
 
 
 class Steps:
-    """Trains two networks on blocks of examples, batch by batch.
+    """Trains networks on blocks of examples, batch by batch. The first and the second are peers, and so on.
 
     Parameters
     ----------
@@ -32,8 +32,6 @@ class Steps:
     average : WeightAverage or None
         Of the networks; updated after every step.
     batch_size, n_classes : int
-    largest_weight : float
-        No example has more.
     """
 
     def __init__(
@@ -45,19 +43,16 @@ class Steps:
         *,
         batch_size: int,
         n_classes: int,
-        largest_weight: float,
     ):
         self._augment = config.augment
-        self._class_floor = config.class_floor
         self._engine = engine
         self._optimizers = optimizers
         self._average = average
         self._batch_size = batch_size
         self._n_classes = n_classes
-        self._largest_weight = largest_weight
 
     def train(
-        self, inputs: Tensor, targets: Tensor, weights: Tensor, forget_rate: float
+        self, inputs: Tensor, targets: Tensor, weights: Tensor, floors: Tensor, free: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Train on a block of examples.
 
@@ -67,48 +62,43 @@ class Steps:
         targets : Tensor of shape (n,), int64
             Given labels.
         weights : Tensor of shape (n,), floating
-        forget_rate : float in [0, 1)
+        floors : Tensor of shape (n_networks, n), floating
+            Weight that either network keeps of each example in any case.
+        free : Tensor of shape (n_networks, n_batches), floating, or None
+            Weight that it keeps of each batch beside. None: all is kept.
 
         Returns
         -------
-        log_probabilities : Tensor of shape (2, n_classes, n)
-            Of both networks before each step.
-        losses, kept : Tensor of shape (2, n)
+        log_probabilities : Tensor of shape (n_networks, n_classes, n)
+            Of the networks before each step.
+        losses, kept : Tensor of shape (n_networks, n)
             Their losses, and how much of each example's weight they kept.
         """
         if self._augment is None:
             inputs = self._engine.prepare(inputs)
         given = one_hot(targets, self._n_classes).T.to(weights.dtype)  # (n_classes, n)
-        members, budgets = batch_budgets(
-            in_batches(targets, self._batch_size),
-            in_batches(weights, self._batch_size),
-            forget_rate,
-            class_floor=self._class_floor,
-            n_classes=self._n_classes,
-            largest_weight=self._largest_weight,
-        )
-        members = members.flatten(1)[:, : len(targets)]
-        labels = targets.expand(2, 1, -1)
+        labels = targets.expand(len(floors), 1, -1)
         # networks and augment get slices, made when they are needed: those of `split` must not be worked on in place
         batches = (inputs[start : start + self._batch_size] for start in range(0, len(inputs), self._batch_size))
-        cut = (each.split(self._batch_size, -1) for each in (labels, given, members))
-        steps = [self._step(*batch) for batch in zip(batches, *cut, budgets.unbind(1), strict=True)]
+        cut = [each.split(self._batch_size, -1) for each in (labels, given, weights, floors)]
+        budgets = [None] * len(cut[0]) if free is None else free.split(1, -1)
+        steps = [self._step(*batch) for batch in zip(batches, *cut, budgets, strict=True)]
         log_probabilities, losses, kept = (torch.cat(each, -1) for each in zip(*steps, strict=True))
         return log_probabilities, losses, kept
 
     def _step(
-        self, inputs: Tensor, labels: Tensor, given: Tensor, members: Tensor, budgets: Tensor
+        self, inputs: Tensor, labels: Tensor, given: Tensor, weights: Tensor, floors: Tensor, free: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Each network learns from what its peer keeps."""
         if self._augment is None:
             logits = self._engine.logits(inputs)
         else:
             logits = self._logits_of_augmented(check_augmented(self._augment(inputs), inputs), inputs.shape)
-        log_probabilities = logits.log_softmax(1)  # (2, n_classes, n)
-        losses = -log_probabilities.gather(1, labels).squeeze(1)  # (2, n)
-        kept = fill_budgets(losses, members, budgets)
+        log_probabilities = logits.log_softmax(1)  # (n_networks, n_classes, n)
+        losses = -log_probabilities.gather(1, labels).squeeze(1)  # (n_networks, n)
+        kept = weights.expand_as(losses) if free is None else kept_weights(losses, weights, floors, free)
         # the gradient of the mean of the losses over what the peer keeps
-        gradient = log_probabilities.exp().sub_(given).mul_((kept / kept.sum(1, keepdim=True)).flip(0).unsqueeze(1))
+        gradient = log_probabilities.exp().sub_(given).mul_(of_peers(shares_of(kept)).unsqueeze(1))
         self._engine.backward(gradient)
         try:
             for optimizer in self._optimizers:

@@ -1,13 +1,14 @@
-"""Co-teaching itself: two networks, their optimizers, one epoch at a time. Its whole state is one value.
+"""Co-teaching itself: pairs of networks, their optimizers, one epoch at a time. Its whole state is one value.
 
 The steps are in ``steps``, how many examples they forget and at what learning rate in ``config``. Nothing here knows
 of scikit-learn. Within an epoch the device is never asked for a number; statistics are read back once, at its end.
 """
 
-import math
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,19 +20,23 @@ from skcoteach._training.averaging import WeightAverage
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import float32_products, keep_freed_memory, order_and_noise, random_state
 from skcoteach._training.engines.choice import make_engine
-from skcoteach._training.epoch_statistics import EpochStatistics, logit_scale, record
+from skcoteach._training.epoch_statistics import EpochStatistics, record
+from skcoteach._training.epoch_statistics import in_batches as in_batches_of
 from skcoteach._training.label_statistics import LabelStatistics
 from skcoteach._training.module_state import copied, load_state, state_of
 from skcoteach._training.noise_estimate import NoiseEstimate
+from skcoteach._training.selection import batch_budgets, class_floors, free_budgets
 from skcoteach._training.steps import Steps
 
 #: Examples are brought to the device in blocks of batches: as many as hold this many numbers, and no more than that
 #: many.
 NUMBERS_PER_BLOCK, BATCHES_PER_BLOCK = 2**20, 64
+#: Of each given class something is always learnt.
+MAXIMUM_CLASS_RATE = 0.95
 
 
 class Trainer:
-    """Two networks that teach each other.
+    """Two networks that teach each other, or several such pairs on the same mini-batches.
 
     Parameters
     ----------
@@ -39,8 +44,9 @@ class Trainer:
     data : TrainingData
     noise_estimate : NoiseEstimate
         With the config it gives the schedule.
-    networks : tuple of two nn.Module
-        Made from the config; trained in place. Between epochs they are in eval mode and hold no gradients.
+    networks : sequence of nn.Module
+        Made from the config, the peers beside each other; trained in place. Between epochs they are in eval mode and
+        hold no gradients.
 
     Attributes
     ----------
@@ -50,9 +56,6 @@ class Trainer:
         What was found out about each example since the warm-up.
     average : WeightAverage or None
         Of the networks, where ``average_decay`` is given.
-    logit_scale : float
-        Weighted mean over the last epoch's examples, and over both networks, of the standard deviation of the logits
-        of an example. NaN before the first epoch.
     batch_size : int
         No more than there are examples.
     """
@@ -62,12 +65,12 @@ class Trainer:
         config: TrainingConfig,
         data: TrainingData,
         noise_estimate: NoiseEstimate,
-        networks: tuple[nn.Module, nn.Module],
+        networks: Sequence[nn.Module],
     ):
         self.config = config
         self.data = data
         self.noise_estimate = noise_estimate
-        self.networks = networks
+        self.networks = tuple(networks)
         self.forget_rates = config.forget_rates(noise_estimate.forget_rate)
         self._learning_rates = config.learning_rates()
         self.batch_size = min(config.batch_size, len(data.inputs))
@@ -81,11 +84,12 @@ class Trainer:
             self.average,
             batch_size=self.batch_size,
             n_classes=data.n_classes,
-            largest_weight=data.largest_weight,
         )
         self.history: list[dict] = []
-        self.logit_scale = math.nan
         self.label_statistics = LabelStatistics(data.codes, data.n_classes, data.weights)
+        # of every network, that of the last epoch in which the example was in a batch; None before the first epoch
+        self._losses: Tensor | None = None
+        self._kept: Tensor | None = None  # as the statistics of the last epoch read it back
         # how many networks (0, 1 or 2; parts are rounded) kept each example when it was last in a batch
         self._n_keepers = torch.full((len(data.inputs),), 2, device="cpu")
         self._engine.rest()
@@ -101,13 +105,13 @@ class Trainer:
         """Whether the networks' weights lie as suits the engine (all in one, say, which pickles would take whole)."""
         return self._engine.owns_memory
 
-    def run_epoch(self, forget_rate: float | None = None) -> None:
-        """Train both networks for one epoch, at its position in the schedules; beyond their end the last values hold.
+    def run_epoch(self, rates: Tensor | None = None) -> None:
+        """Train the networks for one epoch, at its position in the schedules; beyond their end the last values hold.
 
         Parameters
         ----------
-        forget_rate : float, optional
-            Instead of that of the schedule.
+        rates : Tensor of shape (n_pairs, n_classes), floating, in [0, 1), on the CPU, optional
+            What each pair forgets of each given class, instead of the schedule.
 
         Raises
         ------
@@ -118,32 +122,48 @@ class Trainer:
         epoch, data = self.epoch, self.data
         position = min(epoch, len(self.forget_rates) - 1)
         learning_rate = self._learning_rates[position]
-        if forget_rate is None:
-            forget_rate = float(self.forget_rates[position])
+        forget_rate = float(self.forget_rates[position] if rates is None else rates.mean())
+        if rates is None:
+            rates = self._rates(forget_rate)
         self._engine.start()
         for optimizer in self._optimizers:
             optimizers.set_learning_rate(optimizer, learning_rate)
 
-        statistics = EpochStatistics(data.weights, self.batch_size)
+        statistics = EpochStatistics(data.weights, self.batch_size, len(self.networks))
         with (
             random_state(data.device, order_and_noise(self.config.seed, epoch)),
             float32_products(data.device, self.config.precision),
         ):
             order = in_batches(self._order(), self.batch_size, self.config.num_iter_per_epoch)
-            for indices, inputs in stream(data.inputs, order, self._block_size()):
+            blocks = zip(
+                stream(data.inputs, order, self._block_size()),
+                self._in_blocks(*self._keeping(order, rates)),
+                strict=True,
+            )
+            for (indices, inputs), (floors, free) in blocks:
                 targets, weights = data.targets.index_select(0, indices), data.weights.index_select(0, indices)
-                log_probabilities, losses, kept = self._steps.train(inputs, targets, weights, forget_rate)
+                log_probabilities, losses, kept = self._steps.train(inputs, targets, weights, floors, free)
                 statistics.add(indices, log_probabilities, losses, kept, targets, weights)
         totals, kept = statistics.read_back()
         entry = record(totals, -(-len(order) // self.batch_size), epoch, learning_rate, forget_rate)
 
         self._engine.rest()
-        self.logit_scale = logit_scale(totals)
+        before = statistics.losses if self._losses is None else self._losses
+        self._losses = torch.where(statistics.seen, statistics.losses, before)
         self._n_keepers = torch.where(kept < 0, self._n_keepers, (2 * kept).round().long())
+        self._kept = kept
         if epoch == self.config.last_of_warm_up:
             self.label_statistics.restart()
         self.label_statistics.add(statistics.kept, statistics.losses, statistics.predicted, statistics.seen)
         self.history.append(entry | {"duration": time.perf_counter() - start})
+
+    def starved_classes(self) -> np.ndarray:
+        """Numbers of the classes that were in batches of the last epoch, and of which nothing was kept."""
+        if self._kept is None:
+            return np.empty(0, dtype=int)
+        codes, kept = self.data.codes, self._kept.numpy()
+        n_seen = np.bincount(codes, kept >= 0, self.data.n_classes)
+        return np.flatnonzero((n_seen > 0) & (np.bincount(codes, kept > 0, self.data.n_classes) == 0))
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state of the training: nested dicts, lists and tuples of tensors, numbers, strings and None.
@@ -158,8 +178,8 @@ class Trainer:
             "optimizers": [optimizers.state_of(optimizer) for optimizer in self._optimizers],
             "average": None if self.average is None else self.average.state_dict(),
             "n_keepers": self._n_keepers,
+            "losses": self._losses,
             "label_statistics": self.label_statistics.state_dict(),
-            "logit_scale": self.logit_scale,
             "noise_estimate": self.noise_estimate.state_dict(),
         }
 
@@ -181,12 +201,44 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self._n_keepers = state["n_keepers"].clone()
+        self._losses = copied(state["losses"])
         self.label_statistics.load_state_dict(state["label_statistics"])
-        self.logit_scale = state["logit_scale"]
         self.noise_estimate = NoiseEstimate.from_state(state["noise_estimate"])
         self.forget_rates = self.config.forget_rates(self.noise_estimate.forget_rate)
         self.history = list(state["history"])
         self._engine.rest()
+
+    def _rates(self, forget_rate: float) -> Tensor:
+        """What is forgotten of each given class, (1, n_classes), where it is so much in all."""
+        of_classes = self.noise_estimate.class_forget_rates
+        if of_classes is None or forget_rate == 0:
+            return torch.full((1, self.data.n_classes), forget_rate, dtype=torch.float64, device="cpu")
+        return (of_classes * (forget_rate / self.noise_estimate.forget_rate)).clamp(max=MAXIMUM_CLASS_RATE)[None]
+
+    def _keeping(self, order: Tensor, rates: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What each network keeps of each example of the order in any case, and of each batch beside.
+
+        Nothing in any case in a first epoch, which knows of no losses; all, and so None, where nothing is forgotten.
+        """
+        data = self.data
+        indices = order.to(data.device)
+        targets, weights = data.targets.index_select(0, indices), data.weights.index_select(0, indices)
+        floors = weights.new_zeros(len(self.networks), len(order))
+        if not rates.any():
+            return floors, None
+        rates = rates.to(weights)
+        budgets = batch_budgets(in_batches_of(targets, self.batch_size), in_batches_of(weights, self.batch_size), rates)
+        if self._losses is not None and self.config.class_floor > 0:
+            shares = (self.config.class_floor * (1 - rates)).repeat_interleave(2, 0)
+            floors = class_floors(self._losses.index_select(1, indices), targets, weights, shares)
+        return floors, free_budgets(budgets.repeat_interleave(2, 0), in_batches_of(floors, self.batch_size).sum(-1))
+
+    def _in_blocks(self, floors: Tensor, free: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The parts for each block of batches."""
+        size = self._block_size()
+        for start in range(0, floors.shape[1], size):
+            batches = slice(start // self.batch_size, (start + size) // self.batch_size)
+            yield floors[:, start : start + size], None if free is None else free[:, batches]
 
     def _order(self) -> Tensor:
         """The epoch's order: every batch gets about its share of what was kept last and of each class.

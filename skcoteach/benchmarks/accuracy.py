@@ -27,7 +27,7 @@ from tqdm import tqdm
 from skcoteach import CoTeachingClassifier, recipes
 from skcoteach._config import resolve
 from skcoteach._training.module_factory import make_networks
-from skcoteach.benchmarks import data
+from skcoteach.benchmarks import data, human
 from skcoteach.benchmarks.common import TestAccuracy, noisy_labels, show, table, transition_matrix, write_json
 from skcoteach.benchmarks.documented import SharePure, train_epochs
 from skcoteach.benchmarks.options import PRECISIONS, OptionError, count, jobs, new_file, rate
@@ -234,7 +234,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rate", type=rate, default=0.45, help="noise rate of pair and symmetric (0.45)")
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(PEERS), help="all but without-PART")
-    parser.add_argument("--recipe", choices=("paper", "fast"), default="fast", help="(fast)")
+    parser.add_argument(
+        "--recipe", choices=("paper", "fast", "human"), default="fast", help="human: labels of CIFAR-10N (fast)"
+    )
     parser.add_argument("--epochs", type=count, help="of every training (as the recipe says)")
     parser.add_argument("--limit", type=count, help="train on so many random images only (all)")
     parser.add_argument("--seeds", type=count, default=3, help="number of noise draws and networks (3)")
@@ -276,6 +278,9 @@ def source_of(options: argparse.Namespace) -> dict[str, str]:
 
 def run(options: argparse.Namespace) -> None:
     """Print a row for each method; store all accuracies of all epochs if asked to."""
+    if options.recipe == "human":
+        human.run(options)
+        return
     options.method = list(dict.fromkeys(options.method))
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     tasks = [(method, seed) for seed in seeds for method in options.method]

@@ -84,6 +84,24 @@ def cifar10_images(seed: int, folder: str | None = None) -> Split:
         return X_train, X_test, stored["y_train"].astype(np.int64), stored["y_test"].astype(np.int64)
 
 
+def cifar10n(annotation: str, folder: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The first 10,000 training and 5,000 test images of CIFAR-10 and what one person said of each.
+
+    Returns
+    -------
+    X_train, X_test, given, y_train, y_test : ndarray
+    """
+    names = ("jpeg_train", "size_train", "y_train", "jpeg_test", "size_test", "y_test")
+    with _stored(folder, "cifar10_jpeg.npz", names) as stored:
+        images, labels = [], []
+        for part, n in (("train", 10_000), ("test", 5_000)):
+            images.append(_decoded(stored[f"jpeg_{part}"], stored[f"size_{part}"][:n]))
+            labels.append(stored[f"y_{part}"][:n].astype(np.int64))
+    with _stored(folder, "cifar10n_random.npz", (annotation,)) as stored:
+        given = stored[annotation][:10_000].astype(np.int64)
+    return images[0], images[1], given, labels[0], labels[1]
+
+
 def _decoded(files: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Images (n, n_channels, height, width) from the bytes of JPEG files, one after the other."""
     from PIL import Image

@@ -7,6 +7,7 @@ import pytest
 import torch
 from _training.trainers import (
     N,
+    alike,
     both_engines,
     examples_of_epoch,
     make_data,
@@ -16,7 +17,7 @@ from _training.trainers import (
 )
 
 from skcoteach._errors import DivergedError
-from skcoteach._training.epoch_statistics import EpochStatistics, in_batches, logit_scale, record
+from skcoteach._training.epoch_statistics import EpochStatistics, in_batches, of_peers, record
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -24,12 +25,12 @@ N_CLASSES, BATCH_SIZE = 3, 10
 ORDER = np.random.default_rng(0).permutation(40)[:34]  # of 40 examples, six of which are in no batch
 
 
-def told_of_an_epoch(seed=0, dtype=torch.float64):
-    """Logits of both networks for the examples of ORDER, targets, weights, and how much of each weight they kept."""
+def told_of_an_epoch(n_networks=2, seed=0, dtype=torch.float64):
+    """Logits of all networks for the examples of ORDER, targets, weights, and how much of each weight they kept."""
     rng = np.random.default_rng(seed)
-    logits = torch.from_numpy(rng.normal(size=(2, N_CLASSES, 34)) * 2)
+    logits = torch.from_numpy(rng.normal(size=(n_networks, N_CLASSES, 34)) * 2)
     targets, weights = torch.from_numpy(rng.integers(0, N_CLASSES, 34)), torch.from_numpy(rng.integers(1, 9, 34) / 4)
-    kept = torch.from_numpy(rng.choice([0, 0.5, 1, 1], (2, 34))) * weights
+    kept = torch.from_numpy(rng.choice([0, 0.5, 1, 1], (n_networks, 34))) * weights
     kept[:, ::BATCH_SIZE] = weights[::BATCH_SIZE]  # something in every batch
     return logits.to(dtype), targets, weights.to(dtype), kept.to(dtype)
 
@@ -37,8 +38,8 @@ def told_of_an_epoch(seed=0, dtype=torch.float64):
 def statistics_of(logits, targets, weights, kept, sizes=(34,)):
     """The statistics of an epoch in blocks of these sizes."""
     log_probabilities = logits.log_softmax(1)
-    losses = -log_probabilities.gather(1, targets.expand(2, 1, -1)).squeeze(1)
-    statistics = EpochStatistics(torch.zeros(40, dtype=weights.dtype), BATCH_SIZE)
+    losses = -log_probabilities.gather(1, targets.expand(len(logits), 1, -1)).squeeze(1)
+    statistics = EpochStatistics(torch.zeros(40, dtype=weights.dtype), BATCH_SIZE, len(logits))
     order = torch.from_numpy(ORDER)
     blocks = [
         each.split(sizes, -1) for each in (order.expand(1, -1), log_probabilities, losses, kept, targets, weights)
@@ -49,31 +50,34 @@ def statistics_of(logits, targets, weights, kept, sizes=(34,)):
 
 
 BLOCKS = pytest.mark.parametrize("sizes", [(34,), (10, 10, 10, 4), (20, 14)], ids=str)
+PAIRS = pytest.mark.parametrize("n_networks", [2, 6])
 
 
 # --- of each example -------------------------------------------------------------------------------------------------
 
 
 @BLOCKS
-def test_each_example_has_the_means_of_both_networks_at_its_own_index(sizes):
-    logits, targets, weights, kept = told_of_an_epoch()
+@PAIRS
+def test_each_example_has_what_all_networks_found_at_its_own_index(n_networks, sizes):
+    logits, targets, weights, kept = told_of_an_epoch(n_networks)
     statistics, losses = statistics_of(logits, targets, weights, kept, sizes)
     probabilities = logits.softmax(1)
     for place, index in enumerate(ORDER):
-        share = (kept[0, place] + kept[1, place]) / weights[place] / 2
-        assert statistics.kept[index].item() == pytest.approx(float(share), abs=1e-15)
-        loss = (losses[0, place] + losses[1, place]) / 2
-        assert statistics.losses[index].item() == pytest.approx(float(loss), rel=1e-14)
-        assert statistics.predicted[index] == (probabilities[0, :, place] * probabilities[1, :, place]).argmax()
+        share = sum(kept[:, place].tolist()) / n_networks / float(weights[place])
+        assert statistics.kept[index].item() == pytest.approx(share, abs=1e-15)
+        assert torch.equal(statistics.losses[:, index], losses[:, place])
+        assert statistics.predicted[index] == probabilities[:, :, place].prod(0).argmax()
         assert statistics.seen[index]
     assert len(statistics.predicted.unique()) == N_CLASSES + 1
 
 
-def test_examples_in_no_batch_have_nothing_kept_no_loss_and_no_class():
-    statistics, _ = statistics_of(*told_of_an_epoch())
+@PAIRS
+def test_examples_in_no_batch_have_nothing_kept_an_infinite_loss_and_no_class(n_networks):
+    statistics, _ = statistics_of(*told_of_an_epoch(n_networks))
     absent = sorted(set(range(40)) - set(ORDER.tolist()))
     assert (~statistics.seen).nonzero()[:, 0].tolist() == absent
-    assert statistics.kept[absent].tolist() == statistics.losses[absent].tolist() == [0.0] * 6
+    assert statistics.kept[absent].tolist() == [0.0] * 6
+    assert statistics.losses[:, absent].tolist() == [[math.inf] * 6] * n_networks
     assert statistics.predicted[absent].tolist() == [-1] * 6
 
 
@@ -87,7 +91,7 @@ def test_losses_are_the_mean_of_both_networks_losses_before_the_step(weights, dt
     X = torch.from_numpy(data.inputs.X).to(dtype)
     with torch.no_grad():
         of_each = [network(X).log_softmax(1).gather(1, data.targets[:, None])[:, 0] for network in trainer.networks]
-    kept, losses, _, seen = examples_of_epoch(trainer, forget_rate=0.5)
+    kept, losses, _, seen = examples_of_epoch(trainer, rates=alike(0.5))
     assert (losses.shape, losses.dtype) == ((N,), dtype)
     assert not losses.requires_grad
     assert torch.equal(seen, data.weights > 0)
@@ -111,34 +115,27 @@ def test_the_predicted_class_has_the_highest_geometric_mean_of_both_probabilitie
 
 
 @BLOCKS
-def test_the_entry_is_of_plain_sums_over_batches_and_examples(sizes):
-    logits, targets, weights, kept = told_of_an_epoch()
+@PAIRS
+def test_the_entry_is_of_plain_sums_over_batches_and_examples(n_networks, sizes):
+    """Neighbours are peers; agreement is the mean of the pairs."""
+    logits, targets, weights, kept = told_of_an_epoch(n_networks)
     statistics, losses = statistics_of(logits, targets, weights, kept, sizes)
     totals, _ = statistics.read_back()
     entry = record(totals, n_steps=4, epoch=5, learning_rate=np.float64(0.25), forget_rate=np.float64(0.5))
     classes = logits.argmax(1)
-    for own in range(2):
+    assert len(entry["loss"]) == len(entry["accuracy"]) == n_networks
+    for own, peer in enumerate([1, 0, 3, 2, 5, 4][:n_networks]):
         steps = []
         for start in range(0, 34, BATCH_SIZE):
-            by_peer = kept[1 - own, start : start + BATCH_SIZE]
+            by_peer = kept[peer, start : start + BATCH_SIZE]
             steps.append(float((losses[own, start : start + BATCH_SIZE] * by_peer).sum() / by_peer.sum()))
         assert entry["loss"][own] == pytest.approx(np.mean(steps), rel=1e-13)
         right = weights[classes[own] == targets].sum() / weights.sum()
         assert entry["accuracy"][own] == pytest.approx(float(right), rel=1e-13)
-    agreed = weights[classes[0] == classes[1]].sum() / weights.sum()
-    assert entry["agreement"] == pytest.approx(float(agreed), rel=1e-13)
+    agreed = [weights[classes[i] == classes[i + 1]].sum() / weights.sum() for i in range(0, n_networks, 2)]
+    assert entry["agreement"] == pytest.approx(float(sum(agreed)) / len(agreed), rel=1e-13)
     assert (entry["epoch"], entry["lr"], entry["forget_rate"]) == (5, 0.25, 0.5)
     assert type(entry["lr"]) is type(entry["forget_rate"]) is float
-
-
-@BLOCKS
-@pytest.mark.parametrize("shift", [0, 1000])
-def test_the_size_of_logits_is_their_mean_deviation_whatever_is_added_to_them(sizes, shift):
-    logits, targets, weights, kept = told_of_an_epoch()
-    statistics, _ = statistics_of(logits + shift, targets, weights, kept, sizes)
-    deviations = logits.numpy().std(axis=1).mean(axis=0)
-    expected = np.average(deviations, weights=weights.numpy())
-    assert logit_scale(statistics.read_back()[0]) == pytest.approx(expected, rel=1e-10)
 
 
 def test_sums_of_float32_are_in_double_precision():
@@ -158,20 +155,21 @@ def test_sums_of_float32_are_in_double_precision():
     assert totals[5] == 2.0**24 + 9
 
 
-def test_what_is_read_back_is_one_copy_with_minus_one_for_examples_in_no_batch(monkeypatch):
-    statistics, _ = statistics_of(*told_of_an_epoch())
+@PAIRS
+def test_what_is_read_back_is_one_copy_with_minus_one_for_examples_in_no_batch(n_networks, monkeypatch):
+    statistics, _ = statistics_of(*told_of_an_epoch(n_networks))
     cpu, copies = torch.Tensor.cpu, []
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: copies.append(tensor.shape) or cpu(tensor))
     totals, kept = statistics.read_back()
     assert len(copies) == 1
-    assert [type(each) for each in totals] == [float] * 7
+    assert [type(each) for each in totals] == [float] * (2 * n_networks + 2)
     assert torch.equal(kept, torch.where(statistics.seen, statistics.kept, -1.0))
 
 
-@pytest.mark.parametrize(("index", "name"), [(0, "first"), (1, "second")])
+@pytest.mark.parametrize(("index", "name"), [(0, "first"), (1, "second"), (2, "first"), (5, "second")])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_is_an_error_with_network_epoch_and_remedy(index, name, value):
-    totals = [1.0] * 7
+    totals = [1.0] * 14
     totals[index] = value
     with pytest.raises(DivergedError, match=f"loss of the {name} network became {value} in epoch 3.*lr than 0.01,"):
         record(totals, 4, epoch=3, learning_rate=0.01, forget_rate=0.2)
@@ -195,3 +193,14 @@ def test_a_block_is_cut_into_batches_and_padded_with_zeros(shape):
 
 def test_a_block_smaller_than_a_batch_is_one_without_padding():
     assert in_batches(torch.arange(5), 8).tolist() == [[0, 1, 2, 3, 4]]
+
+
+# --- peers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(2,), (6, 3), (4, 1, 2)], ids=str)
+def test_neighbours_are_peers_and_change_places(shape):
+    values = torch.arange(math.prod(shape)).view(shape)
+    swapped = of_peers(values)
+    assert all(torch.equal(swapped[i], values[i + 1 if i % 2 == 0 else i - 1]) for i in range(shape[0]))
+    assert torch.equal(of_peers(swapped), values)

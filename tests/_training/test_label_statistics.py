@@ -17,17 +17,16 @@ def statistics_of(codes, n_classes, dtype=torch.float64):
 
 
 def epoch(kept, losses, predicted, seen):
-    return (
-        torch.tensor(kept, dtype=torch.float64),
-        torch.tensor(losses, dtype=torch.float64),
-        torch.tensor(predicted),
-        torch.tensor(seen, dtype=torch.bool),
-    )
+    """With networks of which one has half the loss and the other as much more; infinite where it was not seen."""
+    seen = torch.tensor(seen, dtype=torch.bool)
+    mean = torch.as_tensor(np.asarray(losses, dtype=float)).masked_fill(~seen, torch.inf)
+    return torch.tensor(kept, dtype=torch.float64), torch.stack([mean / 2, mean * 3 / 2]), torch.tensor(predicted), seen
 
 
-def estimate(forget_rate, quality=None, predicted=None):
+def estimate(forget_rate, quality=None, predicted=None, noise_rate=None):
     quality = None if quality is None else torch.tensor(quality, dtype=torch.float64)
-    return NoiseEstimate(forget_rate, quality=quality, predicted=None if predicted is None else torch.tensor(predicted))
+    predicted = None if predicted is None else torch.tensor(predicted)
+    return NoiseEstimate(forget_rate, noise_rate=noise_rate, quality=quality, predicted=predicted)
 
 
 def none_of(n_classes):
@@ -90,6 +89,31 @@ def test_quality_is_the_geometric_mean_of_the_probabilities_and_what_was_found_o
     labels = statistics.labels(none_of(2), estimate(0.4, [0.9, 0.05, 0.85], [0, 0, 1]), np.ones(3))
     assert labels.quality == pytest.approx([0.7, 0.15, 0.55])
     assert labels.is_issue.tolist() == [False, True, False]
+
+
+def test_the_mean_loss_is_that_of_all_networks():
+    statistics = statistics_of([0, 1], 2)
+    losses = torch.tensor([[1.0, 9.0], [2.0, 0.0], [3.0, 0.0], [6.0, 3.0]], dtype=torch.float64)
+    statistics.add(torch.ones(2), losses, torch.tensor([0, 1]), torch.tensor([True, True]))
+    assert statistics.state_dict()["losses"].tolist() == [3, 3]
+
+
+def test_what_was_found_out_of_sample_does_not_count_where_nothing_is_forgotten():
+    """Networks that learn all labels by heart are the better ones where hardly any is wrong."""
+    statistics = statistics_of([0, 1], 2)
+    statistics.add(*epoch([1, 1], [0, np.log(2)], [0, 1], [True, True]))
+    assert statistics.labels(none_of(2), estimate(0.0, [0.5, 0.25], [0, 1]), np.ones(2)).quality.tolist() == [1, 0.5]
+    assert statistics.labels(none_of(2), estimate(0.1, [0.5, 0.25], [0, 1]), np.ones(2)).quality.tolist() == [
+        0.75, 0.375
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("noise_rate", "n_issues"), [(None, 2), (0.0, 0), (0.26, 1), (0.8, 3)])
+def test_there_are_as_many_issues_as_labels_are_found_wrong_or_else_as_are_forgotten(noise_rate, n_issues):
+    statistics = statistics_of([0, 0, 0, 0], 2)
+    statistics.add(*epoch([1] * 4, [4, 3, 2, 1], [1] * 4, [True] * 4))  # the first are the worst
+    labels = statistics.labels(none_of(2), estimate(0.5, noise_rate=noise_rate), np.ones(4))
+    assert labels.is_issue.tolist() == [True] * n_issues + [False] * (4 - n_issues)
 
 
 def test_a_wrong_label_that_was_learnt_by_heart_is_predicted_by_those_who_have_not_seen_it():

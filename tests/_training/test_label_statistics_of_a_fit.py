@@ -27,13 +27,14 @@ def script(monkeypatch):
         epochs = iter([*zip(*of_epochs, strict=True)])
 
         class Scripted:
-            def __init__(self, weights, batch_size):
+            def __init__(self, weights, batch_size, n_networks):
                 kept, losses, predicted = next(epochs)
                 self.seen = torch.tensor([each is not None for each in kept or losses])
                 self.kept, self.losses = (
                     torch.tensor([each or 0.0 for each in some or [0.0] * len(weights)], dtype=torch.float64)
                     for some in (kept, losses)
                 )
+                self.losses = self.losses.expand(n_networks, -1)
                 classes = [0] * len(weights) if predicted is None else predicted
                 self.predicted = torch.where(self.seen, torch.as_tensor(classes), -1)
 
@@ -41,7 +42,7 @@ def script(monkeypatch):
                 pass
 
             def read_back(self):
-                return [1.0] * 7, torch.where(self.seen, self.kept, -1)
+                return [1.0] * 6, torch.where(self.seen, self.kept, -1)
 
         monkeypatch.setattr(trainer_module, "EpochStatistics", Scripted)
 
@@ -206,3 +207,13 @@ def test_issues_are_counted_by_the_weights_of_the_classes_too(script):
     script(losses=[np.arange(100)[::-1].tolist()], predicted=[1 - y])
     training = start(X, y, forget_rate=0.3, epochs=1, class_weight={0: 3.0, 1: 1.0}).run(1)
     assert np.flatnonzero(labels_of(training).is_issue).tolist() == [*range(18)]  # 54 of 180
+
+
+def test_where_the_noise_rate_was_estimated_issues_are_counted_without_the_weights_of_the_classes(script):
+    """It is a share of the labels as they were given."""
+    X = many(100)[0]
+    y, weights = (np.arange(100) >= 40).astype(int), np.where(np.arange(100) < 10, 2.0, 1.0)
+    script(losses=[np.arange(100)[::-1].tolist()], predicted=[1 - y])
+    estimate = NoiseEstimate(0.2, noise_rate=0.3, noise_matrix=torch.eye(2, dtype=torch.float64))
+    training = start(X, y, weights, noise_estimate=estimate, epochs=1, class_weight={0: 3.0, 1: 1.0}).run(1)
+    assert np.flatnonzero(labels_of(training).is_issue).tolist() == [*range(23)]  # 33 of 110

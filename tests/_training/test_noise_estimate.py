@@ -1,7 +1,6 @@
 """What is known of the noise before the training: whether there are data enough to ask, and what is done where not."""
 
 import dataclasses
-import math
 import warnings
 
 import numpy as np
@@ -9,18 +8,19 @@ import pytest
 import torch
 from _training.builders import X, Y, chain, estimator, many, training_data
 
-from skcoteach._training.noise_estimate import NoiseEstimate, fallback, stopped_early, too_few_data
+from skcoteach._training.noise_estimate import NoiseEstimate, stopped_early, too_few_data, unknown
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 FOUND = NoiseEstimate(
     forget_rate=0.3,
-    noise_rate=0.3,
+    class_forget_rates=torch.tensor([0.2, 0.4], dtype=torch.float64),
+    noise_rate=0.28,
+    noise_rate_std=0.02,
     noise_matrix=torch.eye(2, dtype=torch.float64),
     quality=torch.linspace(0, 1, 4, dtype=torch.float64),
     predicted=torch.arange(4),
-    temperature=2.0,
-    logit_scale=1.5,
+    confidence=0.9,
 )
 
 
@@ -37,7 +37,9 @@ def are_enough(*data, **more):
     """Whether data are enough for an estimate; where they are not, and only there, a warning must say so."""
     too_few, words = told(too_few_data, training_data(*data, **more))
     assert len(words) == too_few
-    assert all(each.startswith('forget_rate="auto": too few data to estimate the noise rate') for each in words)
+    assert all(
+        each.startswith('forget_rate="auto": too few examples to say how many labels are wrong') for each in words
+    )
     return not too_few
 
 
@@ -45,74 +47,77 @@ def are_enough(*data, **more):
 
 
 @pytest.mark.parametrize(
-    ("n", "weight", "enough"), [(500, 1.0, True), (499, 1.0, False), (250, 2.0, True), (2000, 0.25, True)]
+    ("n", "weight", "enough"), [(40, 1.0, True), (39, 1.0, False), (39, 9.0, False), (40, 0.1, True)]
 )
-def test_500_examples_worth_of_weight_are_enough(n, weight, enough):
+def test_40_examples_are_enough_whatever_they_weigh(n, weight, enough):
     assert are_enough(*many(n, weight)) == enough
 
 
-@pytest.mark.parametrize(
-    ("n_rare", "weight", "enough"), [(50, 1.0, True), (49, 1.0, False), (25, 2.0, True), (199, 0.25, False)]
-)
-def test_50_examples_worth_of_weight_in_the_rarest_class_are_enough(n_rare, weight, enough):
-    X, _, _ = many(1000)
-    y = np.where(np.arange(1000) < n_rare, 1, np.arange(1000) % 2 * 2)
-    assert are_enough(X, y, np.where(y == 1, weight, 1.0)) == enough
+@pytest.mark.parametrize(("n_second", "enough"), [(8, True), (7, False)])
+@pytest.mark.parametrize("n_third", [0, 1, 7])
+def test_8_examples_of_the_second_most_frequent_class_are_enough(n_third, n_second, enough):
+    X, _, _ = many(100)
+    y = np.zeros(100, dtype=int)
+    y[:n_second], y[50 : 50 + n_third] = 1, 2
+    assert are_enough(X, y) == enough
 
 
-def test_a_class_without_weight_is_not_too_small_a_class():
+def test_one_class_alone_is_never_enough():
+    X, _, _ = many(100)
+    assert not are_enough(X, np.zeros(100, dtype=int), classes=[0, 1])
+
+
+def test_examples_without_weight_do_not_count():
     X, y, _ = many(800)
+    assert not are_enough(X, y, (np.arange(800) < 39).astype(float))
+    assert not are_enough(X, y, class_weight={0: 1.0, 1: 0.0, 2: 0.0})
     assert are_enough(X, y, (y != 2).astype(float))
     assert are_enough(X, y, class_weight={2: 0.0, 1: 1.0, 0: 0.01})
 
 
-def test_what_is_enough_does_not_hang_on_class_weights():
-    assert are_enough(*many(600), class_weight={0: 0.01, 1: 0.1, 2: 0.1})
-    assert not are_enough(*many(400), class_weight={0: 9.0, 1: 9.0, 2: 9.0})
-
-
-def test_a_pair_needs_two_examples_however_much_they_weigh():
-    X, y, _ = many(800)
-    weights = np.where(np.arange(800) < 4, 1000.0, 0.0)
-    assert are_enough(X, y, weights)
-    weights[3] = 0.0
-    assert not are_enough(X, y, weights)
-
-
-def test_the_warning_counts_by_weight_and_says_what_is_used():
-    y = np.repeat([0, 1, 2], [100, 80, 4])
-    X = np.zeros((184, 4), dtype=np.float32)
-    _, (words,) = told(too_few_data, training_data(X, y, np.where(y == 2, 2.5, 0.5)))
-    assert "(total sample_weight 100, 10 in the rarest class; 500 and 50 are needed, where" in words
-    assert "0.2 is used, for the number of label issues, too; give forget_rate a number" in words
+def test_the_warning_says_what_is_needed_and_what_is_done():
+    _, (words,) = told(too_few_data, training_data(*many(30)))
+    assert (
+        "(40 in all and 8 of each of two classes are needed). Nothing is forgotten; give forget_rate a number" in words
+    )
 
 
 # --- where there is no estimate --------------------------------------------------------------------------------------
 
 
-def nothing_but(forget_rate):
-    return {field.name: None for field in dataclasses.fields(NoiseEstimate)} | {
-        "forget_rate": forget_rate,
-        "logit_scale": pytest.approx(math.nan, nan_ok=True),
+def is_unknown(estimate, n_classes):
+    """Whether nothing is forgotten, and no noise is told but with a standard error that says how little is known."""
+    told = vars(estimate) | {"noise_matrix": estimate.noise_matrix.tolist()}
+    assert estimate.noise_matrix.dtype == torch.float64
+    return told == {field.name: None for field in dataclasses.fields(NoiseEstimate)} | {
+        "forget_rate": 0.0,
+        "noise_rate": 0.0,
+        "noise_rate_std": pytest.approx((1 - 1 / n_classes) / 3**0.5),
+        "noise_matrix": np.eye(n_classes).tolist(),
     }
 
 
-def test_without_an_estimate_a_fifth_is_forgotten_and_nothing_else_is_known():
-    assert vars(fallback()) == nothing_but(0.2)
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 10])
+def test_without_an_estimate_nothing_is_forgotten_and_any_noise_is_as_likely_as_any_other(n_classes):
+    assert is_unknown(unknown(n_classes), n_classes)
 
 
 def test_an_estimate_that_a_callback_stops_is_told_and_is_none():
-    estimate, (words,) = told(stopped_early)
-    assert vars(estimate) == nothing_but(0.2)
-    assert 'forget_rate="auto": a callback stopped the estimate of the noise rate before its end. 0.2 is used' in words
+    estimate, (words,) = told(stopped_early, 3)
+    assert is_unknown(estimate, 3)
+    assert (
+        'forget_rate="auto": a callback stopped the estimate of the noise rate before its end. Nothing is for' in words
+    )
 
 
-def test_where_data_are_too_few_the_fit_forgets_a_fifth_and_tells_of_no_noise():
-    clf, words = told(estimator(forget_rate="auto").fit, X, Y)
-    assert len(words) == 1 and "too few data to estimate the noise rate" in words[0]
-    assert clf.forget_rate_ == 0.2
+def test_where_data_are_too_few_the_fit_forgets_nothing_and_tells_of_no_noise():
+    clf, words = told(estimator(forget_rate="auto").fit, X[:39], Y[:39])
+    assert len(words) == 1 and "too few examples to say how many labels are wrong" in words[0]
+    assert clf.forget_rate_ == clf.noise_rate_ == 0.0
+    assert clf.noise_rate_std_ == pytest.approx(2 / 3 / 3**0.5)
+    assert clf.noise_matrix_.tolist() == np.eye(3).tolist()
     assert clf.temperature_ == 1.0
-    assert not {"noise_rate_", "noise_matrix_"} & vars(clf).keys()
+    assert "class_forget_rates_" not in vars(clf)
 
 
 @pytest.mark.parametrize("forget_rate", [0.0, 0.3])
@@ -127,7 +132,7 @@ def test_no_noise_is_estimated_where_the_forget_rate_is_given(forget_rate):
     assert len(made) == 2
     assert clf.forget_rate_ == forget_rate
     assert clf.temperature_ == 1.0
-    assert not {"noise_rate_", "noise_matrix_"} & vars(clf).keys()
+    assert not {"noise_rate_", "noise_rate_std_", "noise_matrix_", "class_forget_rates_"} & vars(clf).keys()
 
 
 # --- the estimate is a value -----------------------------------------------------------------------------------------
@@ -150,5 +155,5 @@ def test_changing_the_state_leaves_the_estimate_as_it_was():
 def test_what_comes_from_a_state_shares_no_memory_with_it():
     state = FOUND.state_dict()
     estimate = NoiseEstimate.from_state(state)
-    for name in ("noise_matrix", "quality", "predicted"):
+    for name in ("class_forget_rates", "noise_matrix", "quality", "predicted"):
         assert getattr(estimate, name).data_ptr() != state[name].data_ptr()

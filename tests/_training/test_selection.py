@@ -2,15 +2,44 @@
 
 import itertools
 from fractions import Fraction
+from typing import NamedTuple
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 
-from skcoteach._training.selection import batch_budgets, fill_budgets, kept_weights, small_loss_indices
+from skcoteach._training.selection import batch_budgets, class_floors, free_budgets, kept_weights, small_loss_indices
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+N_CLASSES = 4
+
+
+class Epoch(NamedTuple):
+    """The examples of an epoch in their order, and how many of them each batch has."""
+
+    last: list[float]  # losses of the epoch before
+    now: list[float]
+    targets: list[int]
+    weights: list[float]
+    sizes: list[int]
+
+    @property
+    def batches(self):
+        """For each batch the places of its examples."""
+        ends = list(itertools.accumulate(self.sizes))
+        return [range(end - size, end) for size, end in zip(self.sizes, ends, strict=True)]
+
+    def taken(self, places, sizes):
+        """The epoch of the examples at these places."""
+        return Epoch(*([values[i] for i in places] for values in self[:4]), sizes)
+
+
+def one_batch(now, targets, weights, last=None):
+    return Epoch(now if last is None else last, now, targets, weights, [len(now)])
 
 
 def fill(ranked, weights, budget):
@@ -22,48 +51,82 @@ def fill(ranked, weights, budget):
     return filled
 
 
-def expected_kept(losses, targets, weights, forget_rate, class_floor):
+def exact_budget(epoch, rates, places):
+    """What is to be kept of these examples."""
+    return sum((1 - Fraction(rates[epoch.targets[i]])) * Fraction(epoch.weights[i]) for i in places)
+
+
+def exact_floor(epoch, rates, class_floor, label):
+    """What is to be kept of a class in any case."""
+    return Fraction(class_floor) * exact_budget(epoch, rates, of_class(epoch, label))
+
+
+def of_class(epoch, label):
+    return [i for i, target in enumerate(epoch.targets) if target == label]
+
+
+def expected_kept(epoch, rates, class_floor):
     """The budget rule in exact arithmetic, one example after the other."""
-    weights = [Fraction(weight) for weight in weights]
-    remember_rate, class_floor = 1 - Fraction(forget_rate), Fraction(class_floor)
-    ranked = sorted(range(len(losses)), key=lambda i: (losses[i], i))
-    kept = fill(ranked, weights, remember_rate * sum(weights))
-    for label in set(targets):
-        members = [i for i in ranked if targets[i] == label]
-        class_weight = sum(weights[i] for i in members)
-        if class_weight >= 8:
-            for i, part in fill(members, weights, class_floor * remember_rate * class_weight).items():
-                kept[i] = max(kept[i], part)
-    return [float(kept[i]) for i in range(len(losses))]
+    weights, places = [Fraction(weight) for weight in epoch.weights], range(len(epoch.weights))
+    floors = {}
+    for label in set(epoch.targets):
+        ranked = sorted(of_class(epoch, label), key=lambda i: (epoch.last[i], i))
+        floors |= fill(ranked, weights, exact_floor(epoch, rates, class_floor, label))
+    free = [max(exact_budget(epoch, rates, each) - sum(floors[i] for i in each), Fraction(0)) for each in epoch.batches]
+    left = exact_budget(epoch, rates, places) - sum(floors.values())
+    kept = dict(floors)
+    for batch, own in zip(epoch.batches, free, strict=True):
+        ranked = sorted(batch, key=lambda i: (epoch.now[i], i))
+        lacking = {i: weights[i] - floors[i] for i in batch}
+        for i, part in fill(ranked, lacking, own * left / sum(free) if own else own).items():
+            kept[i] += part
+    return [float(kept[i]) for i in places]
 
 
-def actual_kept(losses, targets, weights, forget_rate, class_floor, n_classes=4, dtype=torch.float64):
-    return kept_weights(
-        torch.tensor(losses, dtype=dtype),
-        torch.tensor(targets),
-        torch.tensor(weights, dtype=dtype),
-        forget_rate,
-        class_floor=class_floor,
-        n_classes=n_classes,
-    )
+def actual_kept(epoch, rates, class_floor, dtype=torch.float64):
+    """By the package, as if a single network kept it."""
+    last, now, weights = (torch.tensor(each, dtype=dtype) for each in (epoch.last, epoch.now, epoch.weights))
+    targets, rates = torch.tensor(epoch.targets), torch.tensor([rates], dtype=dtype)
+    floors = class_floors(last[None], targets, weights, class_floor * (1 - rates))
+    budgets = batch_budgets(padded(targets, epoch.sizes), padded(weights, epoch.sizes), rates)
+    free = free_budgets(budgets, padded(floors[0], epoch.sizes).sum(1)[None])
+    batches = zip(now.split(epoch.sizes), weights.split(epoch.sizes), floors.split(epoch.sizes, 1), free.T, strict=True)
+    return torch.cat([kept_weights(own[None], weight, floor, left[:, None])[0] for own, weight, floor, left in batches])
+
+
+def padded(values, sizes):
+    """The batches below each other, filled up with zeros."""
+    return pad_sequence(values.split(sizes), batch_first=True)
 
 
 def close(a, b, tolerance=1e-12):
     return a == pytest.approx(b, rel=tolerance, abs=tolerance)
 
 
+QUARTERS = st.integers(0, 20).map(lambda quarters: quarters / 4)
+
+
 @st.composite
-def batches(draw, weights=st.integers(0, 20).map(lambda quarters: quarters / 4)):
-    """A batch with ties among its losses, weights exact in binary, and classes on both sides of 8 examples' worth."""
-    n = draw(st.integers(1, 40))
-    return tuple(
-        draw(st.lists(values, min_size=n, max_size=n))
-        for values in (st.integers(0, 12).map(float), st.integers(0, 3), weights)
-    )
+def epochs(draw, weights=QUARTERS, max_batches=4, ties=True):
+    """Epochs with weights exact in binary, some of whose examples were in no batch of the epoch before."""
+    sizes = draw(st.lists(st.integers(1, 12), min_size=1, max_size=max_batches))
+    n = sum(sizes)
+    if ties:
+        losses = [
+            draw(st.lists(values, min_size=n, max_size=n))
+            for values in (st.sampled_from([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, torch.inf]), st.integers(0, 12).map(float))
+        ]
+    else:
+        losses = [[float(each) for each in draw(st.permutations(range(n)))] for _ in range(2)]
+    targets = draw(st.lists(st.integers(0, N_CLASSES - 1), min_size=n, max_size=n))
+    return Epoch(*losses, targets, draw(st.lists(weights, min_size=n, max_size=n)), sizes)
 
 
-forget_rates = st.sampled_from([0.0, 0.125, 0.2, 0.45, 0.5, 0.7, 0.95])
-class_floors = st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0])
+rates_of_classes = st.lists(
+    st.sampled_from([0.0, 0.125, 0.2, 0.45, 0.5, 0.7, 0.95]), min_size=N_CLASSES, max_size=N_CLASSES
+)
+floors_of_classes = st.sampled_from([0.0, 0.25, 0.5, 0.75, 0.9, 1.0])
+law = settings(max_examples=150, deadline=None)
 
 # --- the documented rule ---------------------------------------------------------------------------------------------
 
@@ -92,58 +155,79 @@ def test_at_least_one_example_is_kept(forget_rate):
 # --- the budget rule -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("forget_rate", "class_floor"), [(0.5, 0.5), (0.3, 1.0), (0.75, 0.25), (0.0, 0.5)])
-def test_budget_rule_on_every_small_batch(forget_rate, class_floor):
-    """All losses (with ties), labels and weights (absent, light, enough for a class of its own) of three examples."""
-    examples = list(itertools.product([0.0, 1.0, 2.0], [0, 1], [0, 1, 8]))
-    for batch in itertools.product(examples, repeat=3):
-        losses, targets, weights = map(list, zip(*batch, strict=True))
-        expected = expected_kept(losses, targets, weights, forget_rate, class_floor)
-        actual = actual_kept(losses, targets, weights, forget_rate, class_floor, n_classes=2).tolist()
-        assert max(abs(a - e) for a, e in zip(actual, expected, strict=True)) < 1e-12, batch
+@pytest.mark.parametrize("class_floor", [0.0, 0.75, 1.0])
+def test_budget_rule_on_every_small_epoch(class_floor):
+    """All losses of before and of now (with ties), labels and weights of a batch of two examples and one of one."""
+    examples = list(itertools.product([0.0, 1.0], [0.0, 1.0], [0, 1], [1.0, 2.5]))
+    rates = [0.5, 0.25]
+    for together in itertools.product(examples, repeat=3):
+        epoch = Epoch(*map(list, zip(*together, strict=True)), [2, 1])
+        expected, actual = expected_kept(epoch, rates, class_floor), actual_kept(epoch, rates, class_floor).tolist()
+        assert max(abs(a - e) for a, e in zip(actual, expected, strict=True)) < 1e-12, epoch
 
 
-@pytest.mark.parametrize("class_floor", [0.0, 0.5])
-def test_budget_rule_in_every_order_of_a_batch(class_floor):
-    losses, targets, weights = [0.0, 1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1, 1], [1.0, 2.5, 3.0, 0.5, 7.0]
-    kept = expected_kept(losses, targets, weights, 0.55, class_floor)
-    for order in itertools.permutations(range(5)):
-        shuffled = ([values[i] for i in order] for values in (losses, targets, weights))
-        assert close(actual_kept(*shuffled, 0.55, class_floor).tolist(), [kept[i] for i in order])
+@law
+@given(epochs(), rates_of_classes, floors_of_classes)
+def test_budget_rule_on_larger_epochs(epoch, rates, class_floor):
+    expected = expected_kept(epoch, rates, class_floor)
+    assert close(actual_kept(epoch, rates, class_floor).tolist(), expected)
+    assert close(actual_kept(epoch, rates, class_floor, dtype=torch.float32).tolist(), expected, 1e-4)
 
 
-@settings(max_examples=200, deadline=None)
-@given(batches(), forget_rates, class_floors)
-def test_budget_rule_on_larger_batches(batch, forget_rate, class_floor):
-    expected = expected_kept(*batch, forget_rate, class_floor)
-    assert close(actual_kept(*batch, forget_rate, class_floor).tolist(), expected)
-    assert close(actual_kept(*batch, forget_rate, class_floor, dtype=torch.float32).tolist(), expected, 1e-4)
+@law
+@given(epochs(), rates_of_classes, floors_of_classes)
+def test_every_class_keeps_its_floor_and_all_together_the_budget(epoch, rates, class_floor):
+    kept, targets = actual_kept(epoch, rates, class_floor), torch.tensor(epoch.targets)
+    for label in range(N_CLASSES):
+        assert kept[targets == label].sum() >= float(exact_floor(epoch, rates, class_floor, label)) - 1e-12
+    assert close(float(kept.sum()), float(exact_budget(epoch, rates, range(len(targets)))))
+    assert (kept >= 0).all() and (kept <= torch.tensor(epoch.weights, dtype=torch.float64) + 1e-12).all()
 
 
-@settings(max_examples=100, deadline=None)
-@given(batches(weights=st.integers(0, 4)), forget_rates, class_floors)
-def test_weight_is_the_number_of_times_that_an_example_stands_there(batch, forget_rate, class_floor):
-    losses, targets, weights = batch
-    repeats = torch.tensor(weights)
-    repeated = [torch.tensor(values).repeat_interleave(repeats).tolist() for values in (losses, targets)]
-    if not repeated[0]:
+@law
+@given(epochs(), rates_of_classes)
+def test_without_floors_every_batch_keeps_its_own_budget(epoch, rates):
+    kept = actual_kept(epoch, rates, 0.0)
+    for batch in epoch.batches:
+        assert close(float(kept[batch].sum()), float(exact_budget(epoch, rates, batch)))
+
+
+@law
+@given(epochs(weights=st.integers(0, 4), max_batches=1), rates_of_classes, floors_of_classes)
+def test_weight_is_the_number_of_times_that_an_example_stands_in_its_batch(epoch, rates, class_floor):
+    original = [i for i, weight in enumerate(epoch.weights) for _ in range(weight)]
+    if not original:
         return
-    kept_of_repeated = actual_kept(*repeated, [1] * len(repeated[0]), forget_rate, class_floor)
-    original = torch.arange(len(losses)).repeat_interleave(repeats)
-    kept = torch.zeros(len(losses), dtype=torch.float64).index_add_(0, original, kept_of_repeated)
-    assert close(actual_kept(losses, targets, weights, forget_rate, class_floor).tolist(), kept.tolist())
+    repeated = epoch.taken(original, [len(original)])._replace(weights=[1] * len(original))
+    kept = torch.zeros(len(epoch.weights), dtype=torch.float64)
+    kept.index_add_(0, torch.tensor(original), actual_kept(repeated, rates, class_floor))
+    assert close(actual_kept(epoch, rates, class_floor).tolist(), kept.tolist(), 1e-9)
 
 
-@settings(max_examples=100, deadline=None)
-@given(batches(), forget_rates, class_floors)
-def test_weight_zero_is_the_absence_of_an_example(batch, forget_rate, class_floor):
-    present = [i for i, weight in enumerate(batch[2]) if weight > 0]
+@law
+@given(epochs(), rates_of_classes, floors_of_classes)
+def test_weight_zero_is_the_absence_of_an_example(epoch, rates, class_floor):
+    present = [i for i, weight in enumerate(epoch.weights) if weight > 0]
     if not present:
         return
-    kept = actual_kept(*batch, forget_rate, class_floor).tolist()
-    kept_without = actual_kept(*([values[i] for i in present] for values in batch), forget_rate, class_floor).tolist()
-    assert [weight for i, weight in enumerate(kept) if i not in present] == [0.0] * (len(kept) - len(present))
-    assert close([kept[i] for i in present], kept_without)
+    sizes = [sum(i in batch for i in present) for batch in epoch.batches]
+    alone = epoch.taken(present, [size for size in sizes if size])
+    kept = actual_kept(epoch, rates, class_floor).tolist()
+    assert [own for i, own in enumerate(kept) if i not in present] == [0.0] * (len(kept) - len(present))
+    assert close([kept[i] for i in present], actual_kept(alone, rates, class_floor).tolist())
+
+
+@law
+@given(epochs(ties=False), rates_of_classes, floors_of_classes, st.randoms())
+def test_where_no_losses_are_equal_the_order_of_batches_and_within_them_does_not_count(
+    epoch, rates, class_floor, random
+):
+    batches = [random.sample(batch, len(batch)) for batch in epoch.batches]
+    random.shuffle(batches)
+    order = sum(batches, [])
+    shuffled = epoch.taken(order, [len(batch) for batch in batches])
+    kept = actual_kept(epoch, rates, class_floor)[order]
+    assert close(actual_kept(shuffled, rates, class_floor).tolist(), kept.tolist())
 
 
 @settings(max_examples=50, deadline=None)
@@ -152,183 +236,193 @@ def test_rules_agree_on_whole_examples_of_unit_weight_without_a_class_floor(loss
     losses, forget_rate = [float(loss) for loss in losses] * copies, n_forgotten / 16
     expected = torch.zeros(len(losses), dtype=torch.float64)
     expected[small_loss_indices(torch.tensor(losses), forget_rate)] = 1
-    kept = actual_kept(losses, [0] * len(losses), [1.0] * len(losses), forget_rate, 0.0)
+    kept = actual_kept(one_batch(losses, [0] * len(losses), [1.0] * len(losses)), [forget_rate], 0.0)
     assert kept.tolist() == expected.tolist()
 
 
-@settings(max_examples=100, deadline=None)
-@given(batches(), forget_rates)
-def test_higher_class_floor_takes_nothing_from_any_example(batch, forget_rate):
-    kept = torch.stack([actual_kept(*batch, forget_rate, floor) for floor in (0.0, 0.25, 0.5, 0.9, 1.0)])
-    assert (kept.diff(dim=0) >= -1e-12).all()
-
-
-@settings(max_examples=100, deadline=None)
-@given(batches(), forget_rates, class_floors)
-def test_at_least_the_budget_and_at_most_the_weight_is_kept(batch, forget_rate, class_floor):
-    kept, weights = actual_kept(*batch, forget_rate, class_floor), torch.tensor(batch[2], dtype=torch.float64)
-    assert (kept >= 0).all() and (kept <= weights).all()
-    assert kept.sum() >= (1 - forget_rate) * weights.sum() - 1e-12
-    if class_floor == 0:
-        assert close(kept.sum().item(), (1 - forget_rate) * weights.sum().item())
-
-
 def test_class_with_large_losses_keeps_its_floor():
-    losses = torch.arange(32.0).tolist()
-    targets = [0] * 24 + [1] * 8
-    kept = actual_kept(losses, targets, [1.0] * 32, 0.5, 0.5)
-    assert kept[:24].tolist() == [1.0] * 16 + [0.0] * 8
+    epoch = one_batch(torch.arange(32.0).tolist(), [0] * 24 + [1] * 8, [1.0] * 32)
+    kept = actual_kept(epoch, [0.5, 0.5], 0.5)
+    assert kept[:24].tolist() == [1.0] * 14 + [0.0] * 10  # what the other class keeps is no more for this one
     assert kept[24:].tolist() == [1.0] * 2 + [0.0] * 6
-    assert actual_kept(losses, targets, [1.0] * 32, 0.5, 0.0)[24:].sum() == 0
+    assert actual_kept(epoch, [0.5, 0.5], 0.0)[24:].sum() == 0
 
 
-@pytest.mark.parametrize(("n_rare", "weight", "n_kept"), [(7, 1.0, 0), (8, 1.0, 2), (8, 0.75, 0), (4, 2.0, 2)])
-def test_class_floor_needs_eight_examples_worth_of_weight(n_rare, weight, n_kept):
-    losses, targets = torch.arange(24.0 + n_rare).tolist(), [0] * 24 + [1] * n_rare
-    kept = actual_kept(losses, targets, [10.0] * 24 + [weight] * n_rare, 0.5, 0.5)
-    assert kept[24:].sum() == n_kept
+def test_floors_are_filled_by_the_losses_of_before_and_the_rest_by_those_of_now():
+    """Of eight examples six are kept: one and a half of each class in any case, namely the best of before."""
+    epoch = one_batch([9.0, 8.0, 2.0, 3.0, 7.0, 6.0, 0.0, 1.0], [0] * 4 + [1] * 4, [1.0] * 8, [1, 2, 3, 4, 4, 3, 2, 1])
+    assert actual_kept(epoch, [0.25, 0.25], 0.5).tolist() == [1, 0.5, 1, 1, 0, 0.5, 1, 1]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("n_rare", range(1, 40))
-def test_class_floor_does_not_hang_on_how_eight_is_rounded(n_rare, dtype):
-    """Balanced class weights give all classes the same weight up to rounding, often exactly at the bound."""
-    losses, targets = torch.arange(8.0 + n_rare).tolist(), [0] * 8 + [1] * n_rare
-    kept = actual_kept(losses, targets, [1.0] * 8 + [8 / n_rare] * n_rare, 0.5, 0.5, dtype=dtype)
-    assert kept[8:].sum().item() == pytest.approx(2)
+def test_examples_without_a_last_loss_fill_floors_last_and_in_order():
+    epoch = one_batch([1.0] * 4, [0] * 4, [1.0] * 4, [torch.inf, 5.0, torch.inf, torch.inf])
+    assert actual_kept(epoch, [0.375], 1.0).tolist() == [1, 1, 0.5, 0]
+
+
+@pytest.mark.parametrize(
+    ("class_floor", "expected"), [(0.0, [0, 1, 1, 0]), (0.75, [1, 0.5, 0.5, 0]), (1.0, [1, 1, 0, 0])]
+)
+def test_where_the_floors_of_a_batch_are_more_than_its_budget_the_others_keep_less(class_floor, expected):
+    epoch = Epoch([0, 1, 2, 3], [3, 2, 1, 4], [0] * 4, [1.0] * 4, sizes=[2, 2])
+    assert actual_kept(epoch, [0.5], class_floor).tolist() == expected
+
+
+@pytest.mark.parametrize("class_floor", [0.75, 1.0])
+def test_of_a_hundred_classes_of_which_every_batch_holds_one_example_each_keeps_its_best(class_floor):
+    """An example is not kept for being alone in its batch, nor is its class forgotten for that."""
+    quality = torch.rand(10, 100, generator=torch.Generator().manual_seed(0)).argsort(0)  # of a class, batch by batch
+    losses = (quality + 20 * torch.arange(100)).flatten().double().tolist()  # classes are more and less easy to learn
+    epoch = Epoch(losses, losses, list(range(100)) * 10, [1.0] * 1000, [100] * 10)
+    kept = actual_kept(epoch, [0.375] * 100, class_floor).view(10, 100)
+    at_least = class_floor * 6.25
+    for rank in range(10):
+        floor = min(max(at_least - rank, 0.0), 1.0)
+        assert (kept[quality == rank] >= floor - 1e-12).all()
+    assert (kept.sum(0) >= at_least - 1e-12).all()
+    assert float(kept.sum()) == pytest.approx(625, abs=1e-9)
+    assert (kept[:, 80:][quality[:, 80:] > at_least] == 0).all()  # of classes that are hard to learn
+
+
+def test_every_class_is_forgotten_at_its_own_rate():
+    epoch = one_batch(torch.arange(24.0).tolist(), [0, 1, 2] * 8, [1.0] * 24)
+    kept = actual_kept(epoch, [0.0, 0.25, 0.75], 1.0).view(8, 3)
+    assert kept.sum(0).tolist() == [8, 6, 2]
+    assert kept[:, 2].tolist() == [1, 1] + [0] * 6
 
 
 def test_ranking_is_by_the_unweighted_loss():
-    kept = actual_kept([1.0, 2.0], [0, 1], [8.0, 2.0], 0.5, 0.0)
-    assert kept.tolist() == [5.0, 0.0]
+    for class_floor in (0.0, 1.0):
+        kept = actual_kept(one_batch([1.0, 2.0], [0, 0], [8.0, 2.0]), [0.5], class_floor)
+        assert kept.tolist() == [5.0, 0.0]
+
+
+@law
+@given(epochs())
+def test_where_nothing_is_forgotten_all_is_kept(epoch):
+    for class_floor in (0.0, 0.75, 1.0):
+        assert close(actual_kept(epoch, [0.0] * N_CLASSES, class_floor).tolist(), epoch.weights)
+
+
+# --- budgets, floors and what is free --------------------------------------------------------------------------------
+
+
+def test_the_budget_of_a_batch_is_the_sum_over_its_examples_for_every_pair():
+    targets, weights = torch.tensor([[0, 1, 1], [1, 1, 0]]), torch.tensor([[8.0, 1.0, 2.0], [4.0, 0.0, 0.0]])
+    rates = torch.tensor([[0.25, 0.5], [0.0, 0.75]])
+    assert batch_budgets(targets, weights, rates).tolist() == [[7.5, 2.0], [8.75, 1.0]]
+
+
+def test_the_example_on_the_boundary_of_a_floor_counts_in_part_by_its_weight():
+    floors = class_floors(
+        torch.tensor([[3.0, 1.0, 2.0, 1.0]]),
+        torch.tensor([1, 1, 1, 0]),
+        torch.tensor([1.0, 2.0, 5.0, 8.0]),
+        torch.tensor([[0.25, 0.5]]),
+    )
+    assert floors.tolist() == [[0, 2, 2, 2]]
+
+
+def test_the_boundary_does_not_hang_on_how_much_weight_stands_before_it():
+    """Single precision rounds 2**24 + 1 to 2**24."""
+    losses, targets = torch.tensor([[0.0, 1.0, 2.0, 3.0, 4.0]]), torch.tensor([0, 1, 1, 1, 1])
+    floors = class_floors(losses, targets, torch.tensor([2.0**24, 1, 1, 1, 1]), torch.tensor([[1.0, 0.625]]))
+    assert floors.tolist() == [[2.0**24, 1, 1, 0.5, 0]]
+
+
+def test_classes_without_examples_have_no_floors():
+    floors = class_floors(torch.tensor([[1.0, 2.0]]), torch.tensor([3, 1]), torch.ones(2), torch.full((1, 6), 0.5))
+    assert floors.tolist() == [[0.5, 0.5]]
+
+
+@law
+@given(st.lists(st.tuples(QUARTERS, QUARTERS), min_size=1, max_size=9))
+def test_what_is_free_and_the_floors_are_no_more_than_the_budgets(batches):
+    budgets, floors = (torch.tensor([each], dtype=torch.float64) for each in zip(*batches, strict=True))
+    free = free_budgets(budgets, floors)
+    assert (free >= 0).all() and (free <= (budgets - floors).clamp(min=0) + 1e-12).all()
+    assert close(float(free.sum()), max(float((budgets - floors).sum()), 0.0))
+    left = [max(budget - floor, 0.0) for budget, floor in batches]
+    assert close((free[0] * sum(left)).tolist(), [each * float(free.sum()) for each in left])  # in proportion
+
+
+def test_floors_stay_and_what_is_free_goes_to_what_they_lack_in_the_order_of_the_losses():
+    floors = torch.tensor([[0.0, 3.0, 1.0], [0.5, 0.0, 0.0]])
+    losses, free = torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]), torch.tensor([[4.0], [6.0]])
+    kept = kept_weights(losses, torch.tensor([2.0, 5.0, 4.0]), floors, free)
+    assert kept.tolist() == [[0, 4, 4], [2, 4.5, 0]]
+
+
+# --- several networks at once, and any tensors -----------------------------------------------------------------------
+
+
+@law
+@given(st.data(), epochs(), st.integers(2, 4), floors_of_classes)
+def test_what_several_networks_keep_is_what_each_keeps(data, epoch, n_networks, class_floor):
+    n = len(epoch.weights)
+    losses = data.draw(st.lists(st.lists(st.integers(0, 9), min_size=n, max_size=n), min_size=n_networks, max_size=4))
+    last = torch.tensor(losses[:n_networks], dtype=torch.float64)
+    rates = torch.tensor([data.draw(rates_of_classes) for _ in range(n_networks)], dtype=torch.float64)
+    targets, weights = torch.tensor(epoch.targets), torch.tensor(epoch.weights, dtype=torch.float64)
+
+    def kept(own):
+        """By the networks of a slice, one batch after the other."""
+        floors = class_floors(last[own], targets, weights, class_floor * (1 - rates[own]))
+        budgets = batch_budgets(padded(targets, epoch.sizes), padded(weights, epoch.sizes), rates[own])
+        of_batches = torch.stack([each.sum(1) for each in floors.split(epoch.sizes, 1)], 1)
+        free = free_budgets(budgets, of_batches)
+        batches = zip(
+            last[own].flip(1).split(epoch.sizes, 1),
+            weights.split(epoch.sizes),
+            floors.split(epoch.sizes, 1),
+            free.split(1, 1),
+            strict=True,
+        )
+        return floors, budgets, free, torch.cat([kept_weights(*batch) for batch in batches], 1)
+
+    each = [kept(slice(number, number + 1)) for number in range(n_networks)]
+    for together, apart in zip(kept(slice(None)), zip(*each, strict=True), strict=True):
+        assert torch.equal(together, torch.cat(apart))
+
+
+@law
+@given(epochs(max_batches=1), rates_of_classes, floors_of_classes, st.integers(1, 9), st.integers(0, 3), QUARTERS)
+def test_examples_without_weight_that_fill_up_a_batch_change_nothing(epoch, rates, class_floor, n, target, loss):
+    more = Epoch(
+        *(values + [own] * n for values, own in zip(epoch[:4], (loss, loss, target, 0.0), strict=True)),
+        [epoch.sizes[0] + n],
+    )
+    kept = actual_kept(epoch, rates, class_floor)
+    torch.testing.assert_close(actual_kept(more, rates, class_floor), pad(kept, (0, n)), rtol=1e-12, atol=1e-12)
 
 
 def test_kept_weights_carry_no_gradient():
-    losses = torch.rand(16, requires_grad=True)
-    kept = kept_weights(losses, torch.zeros(16, dtype=torch.int64), torch.ones(16), 0.3, class_floor=0.5, n_classes=2)
-    assert not kept.requires_grad
-
-
-# --- several batches and several networks at once --------------------------------------------------------------------
-
-
-@st.composite
-def several_batches(draw):
-    """Batches of one size, as tensors (n_batches, n): losses of two networks (2, n_batches, n), targets and weights."""
-    n, n_batches = draw(st.integers(1, 24)), draw(st.integers(1, 3))
-    losses, targets, weights = (
-        torch.tensor(draw(st.lists(values, min_size=size, max_size=size)), dtype=dtype)
-        for values, size, dtype in (
-            (st.integers(0, 12), 2 * n_batches * n, torch.float64),
-            (st.integers(0, 3), n_batches * n, torch.int64),
-            (st.integers(0, 12).map(lambda quarters: quarters / 4), n_batches * n, torch.float64),
-        )
-    )
-    return losses.view(2, n_batches, n), targets.view(n_batches, n), weights.view(n_batches, n)
-
-
-@settings(max_examples=100, deadline=None)
-@given(several_batches(), forget_rates, class_floors)
-def test_budgets_of_several_batches_are_those_of_each(batch, forget_rate, class_floor):
-    _, targets, weights = batch
-    parameters = {"class_floor": class_floor, "n_classes": 4}
-    members, sizes = batch_budgets(targets, weights, forget_rate, **parameters)
-    for i in range(len(targets)):
-        expected_members, expected_sizes = batch_budgets(targets[i], weights[i], forget_rate, **parameters)
-        assert torch.equal(members[:, i], expected_members)
-        assert torch.equal(sizes[:, i], expected_sizes)
-    deeper = batch_budgets(targets[None, :, None], weights[None, :, None], forget_rate, **parameters)
-    assert torch.equal(deeper[0][:, 0, :, 0], members)
-    assert torch.equal(deeper[1][:, 0, :, 0], sizes)
-
-
-@settings(max_examples=100, deadline=None)
-@given(several_batches(), forget_rates, class_floors)
-def test_what_several_networks_keep_is_what_each_keeps(batch, forget_rate, class_floor):
-    losses, targets, weights = batch
-    for i in range(len(targets)):
-        given = targets[i], weights[i], forget_rate
-        kept = kept_weights(losses[:, i], *given, class_floor=class_floor, n_classes=4)
-        each = [kept_weights(own, *given, class_floor=class_floor, n_classes=4) for own in losses[:, i]]
-        assert torch.equal(kept, torch.stack(each))
-        assert kept_weights(losses[None, :, i, None], *given, class_floor=class_floor, n_classes=4).shape == (
-            (1, 2, 1, len(targets[i]))
-        )
-
-
-@settings(max_examples=100, deadline=None)
-@given(several_batches(), forget_rates, class_floors, st.integers(1, 9), st.integers(0, 3), st.integers(0, 12))
-def test_examples_without_weight_that_fill_up_a_batch_change_nothing(batch, forget_rate, class_floor, n, target, loss):
-    losses, targets, weights = batch[0][:, 0], batch[1][:1], batch[2][:1]
-    parameters = {"class_floor": class_floor, "n_classes": 4}
-    padded_targets = torch.nn.functional.pad(targets, (0, n), value=target)
-    padded_weights = torch.nn.functional.pad(weights, (0, n))
-    members, sizes = (each[:, 0] for each in batch_budgets(targets, weights, forget_rate, **parameters))
-    padded_members, padded_sizes = (
-        each[:, 0] for each in batch_budgets(padded_targets, padded_weights, forget_rate, **parameters)
-    )
-    assert torch.equal(padded_members, torch.nn.functional.pad(members, (0, n)))
-    assert torch.equal(padded_sizes, sizes)
-    kept = fill_budgets(losses, members, sizes)
-    padded_kept = fill_budgets(torch.nn.functional.pad(losses, (0, n), value=loss), padded_members, padded_sizes)
-    torch.testing.assert_close(padded_kept, torch.nn.functional.pad(kept, (0, n)), rtol=1e-12, atol=1e-12)
-
-
-def test_members_and_sizes_of_the_classes_stand_before_those_of_the_batch():
-    targets, weights = torch.tensor([0, 1, 1]), torch.tensor([9.0, 1.0, 2.0])
-    members, sizes = batch_budgets(targets, weights, 0.25, class_floor=0.5, n_classes=3)
-    assert members.tolist() == [[9, 0, 0], [0, 1, 2], [0, 0, 0], [9, 1, 2]]
-    assert sizes.tolist() == [[3.375], [0], [0], [9]]  # only one of the classes has 8 examples' worth of weight
-    members, sizes = batch_budgets(targets, weights, 0.25, class_floor=0.0, n_classes=3)
-    assert (members.tolist(), sizes.tolist()) == ([[9, 1, 2]], [[9]])
-
-
-@settings(max_examples=100, deadline=None)
-@given(several_batches(), forget_rates, class_floors, st.floats(0, 5))
-def test_leaving_out_classes_that_cannot_have_a_budget_changes_nothing(batch, forget_rate, class_floor, more):
-    losses, targets, weights = batch
-    parameters = {"class_floor": class_floor, "n_classes": 4}
-    every = batch_budgets(targets, weights, forget_rate, **parameters)
-    few = batch_budgets(targets, weights, forget_rate, **parameters, largest_weight=float(weights.max()) + more)
-    for i in range(len(targets)):
-        kept, expected = (fill_budgets(losses[:, i], members[:, i], sizes[:, i]) for members, sizes in (few, every))
-        assert torch.equal(kept, expected)
-
-
-def test_there_are_only_as_many_budgets_as_classes_that_can_have_enough_weight():
-    targets, weights = torch.cat([torch.full((10,), 7), torch.arange(30) % 20]), torch.ones(40)
-    members, sizes = batch_budgets(targets, weights, 0.5, class_floor=0.5, n_classes=20, largest_weight=1.0)
-    assert (members.shape, sizes.shape) == ((6, 40), (6, 1))  # 5 classes with 8 each would be all
-    has_budget = sizes[:-1, 0] > 0
-    assert has_budget.sum() == 1
-    assert torch.equal(members[:-1][has_budget][0], (targets == 7).float())
-    members, _ = batch_budgets(targets[:7], weights[:7], 0.5, class_floor=0.5, n_classes=20, largest_weight=1.0)
-    assert members.tolist() == [[1.0] * 7]
-
-
-def test_budgets_are_filled_in_the_order_of_the_losses_and_the_largest_part_counts():
-    members = torch.tensor([[4.0, 0.0, 4.0], [1.0, 1.0, 1.0]])
-    kept = fill_budgets(torch.tensor([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]), members, torch.tensor([[6.0], [1.5]]))
-    assert kept.tolist() == [[2.0, 0.5, 4.0], [4.0, 0.5, 2.0]]
+    losses, weights = torch.rand(2, 16, requires_grad=True), torch.ones(16)
+    floors = class_floors(losses, torch.arange(16) % 2, weights, torch.full((2, 2), 0.25))
+    kept = kept_weights(losses, weights, floors, torch.full((2, 1), 3.0))
+    assert not (floors.requires_grad or kept.requires_grad)
 
 
 def test_selection_never_asks_the_device_for_a_number():
     """Tensors on the meta device have shapes and no values: whatever depends on a value raises."""
-    losses, weights = torch.empty(2, 32, device="meta"), torch.empty(32, device="meta")
+    losses, weights = torch.empty(4, 32, device="meta"), torch.empty(32, device="meta")
     targets = torch.empty(32, dtype=torch.int64, device="meta")
-    for class_floor in (0.0, 0.5):
-        kept = kept_weights(losses, targets, weights, 0.2, class_floor=class_floor, n_classes=3)
-        assert (kept.shape, kept.device.type) == ((2, 32), "meta")
+    budgets = batch_budgets(targets.view(2, 16), weights.view(2, 16), torch.empty(2, 3, device="meta"))
+    floors = class_floors(losses, targets, weights, torch.empty(4, 3, device="meta"))
+    free = free_budgets(budgets.repeat_interleave(2, 0), floors.view(4, 2, 16).sum(-1))
+    kept = kept_weights(losses[:, :16], weights[:16], floors[:, :16], free[:, :1])
+    assert [(each.shape, each.device.type) for each in (budgets, floors, free, kept)] == [
+        ((2, 2), "meta"), ((4, 32), "meta"), ((4, 2), "meta"), ((4, 16), "meta"),
+    ]  # fmt: skip
     assert small_loss_indices(losses[0], 0.0).shape == (32,)
 
 
 def test_losses_may_lie_in_memory_in_any_order():
-    losses, rest = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]]).T, (torch.tensor([0, 1, 1]), torch.ones(3), 0.5)
-    kept = kept_weights(losses, *rest, class_floor=0.0, n_classes=2)
-    assert kept.tolist() == [[0, 0.5, 1], [1, 0.5, 0]]
+    losses, weights = torch.tensor([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]]).T, torch.ones(3)
+    floors = class_floors(losses, torch.tensor([0, 0, 0]), weights, torch.tensor([[0.5], [0.5]]))
+    assert floors.tolist() == [[0, 0.5, 1], [1, 0.5, 0]]
+    assert kept_weights(losses, weights, floors * 0, torch.full((2, 1), 1.5)).tolist() == floors.tolist()
 
 
 def test_of_an_empty_batch_nothing_is_kept():
     nothing = torch.ones(0)
-    kept = kept_weights(torch.ones(2, 0), nothing.long(), nothing, 0.5, class_floor=0.0, n_classes=2)
-    assert kept.shape == (2, 0)
+    assert kept_weights(torch.ones(2, 0), nothing, torch.ones(2, 0), torch.zeros(2, 1)).shape == (2, 0)

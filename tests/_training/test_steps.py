@@ -15,6 +15,7 @@ from _training.trainers import (
     make_networks,
     make_trainer,
     noisy_module,
+    uneven_weights,
     watched,
 )
 from torch import nn
@@ -35,11 +36,16 @@ def make_steps(networks, engine="autograd", average=None, batch_size=32, **confi
     engine.start()
     config = config_with(lr=0.1, **config)
     optimizers = make_optimizers(config, engine)
-    return Steps(config, engine, optimizers, average, batch_size=batch_size, n_classes=N_CLASSES, largest_weight=1.0)
+    return Steps(config, engine, optimizers, average, batch_size=batch_size, n_classes=N_CLASSES)
 
 
-def block(data):
-    return torch.from_numpy(data.inputs.X), data.targets, data.weights
+def block(data, free=None, n_networks=2, batch_size=32):
+    """All examples without floors; ``free`` is the share of each batch that every network keeps."""
+    if free is not None:
+        sizes = torch.tensor([len(batch) for batch in data.weights.split(batch_size)], dtype=torch.float64)
+        free = (free * sizes).expand(n_networks, -1)
+    floors = torch.zeros(n_networks, len(data.weights), dtype=torch.float64)
+    return torch.from_numpy(data.inputs.X), data.targets, data.weights, floors, free
 
 
 # --- who learns from whom --------------------------------------------------------------------------------------------
@@ -63,7 +69,7 @@ def test_each_network_learns_from_what_its_peer_keeps():
 
     first, second = make_networks()[0], Certain()
     plain = copy.deepcopy(first)
-    make_steps((first, second), optimizer=torch.optim.SGD, class_floor=0.0).train(*block(data), 0.5)
+    make_steps((first, second), optimizer=torch.optim.SGD).train(*block(data, free=0.5))
     nn.functional.cross_entropy(plain(X[:16]), data.targets[:16]).backward()
     for a, b in zip(first.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b - 0.1 * b.grad, rtol=1e-12, atol=1e-12)
@@ -73,10 +79,10 @@ def test_each_network_learns_from_what_its_peer_keeps():
 @pytest.mark.parametrize("batch_size", [30, 90])
 def test_what_is_given_back_is_of_both_networks_before_each_step(engine, batch_size):
     data, networks = make_data(), make_networks()
-    X, targets, weights = block(data)
+    X, targets, *rest = block(data, free=0.6, batch_size=batch_size)
     plain = copy.deepcopy(networks)
-    steps = make_steps(networks, engine, batch_size=batch_size, optimizer=torch.optim.SGD, class_floor=0.0)
-    log_probabilities, losses, kept = steps.train(X, targets, weights, 0.4)
+    steps = make_steps(networks, engine, batch_size=batch_size, optimizer=torch.optim.SGD)
+    log_probabilities, losses, kept = steps.train(X, targets, *rest)
     assert (log_probabilities.shape, losses.shape, kept.shape) == ((2, N_CLASSES, N), (2, N), (2, N))
     assert not (log_probabilities.requires_grad or losses.requires_grad or kept.requires_grad)
     for start in range(0, N, batch_size):
@@ -97,10 +103,52 @@ def test_what_is_given_back_is_of_both_networks_before_each_step(engine, batch_s
     torch.testing.assert_close(bits(networks), bits(plain), rtol=1e-10, atol=1e-10)
 
 
+@both_engines
+def test_without_a_budget_all_weight_is_kept_to_the_bit(engine):
+    data = make_data(weights=uneven_weights() / 3)
+    _, _, kept = make_steps(make_networks(), engine).train(*block(data))
+    assert torch.equal(kept, data.weights.expand(2, -1))
+
+
+@both_engines
+def test_what_is_kept_are_the_floors_and_the_smallest_losses_that_have_none(engine):
+    """One network keeps the last two examples of each batch and three more, the other the first and none beside."""
+    data = make_data()
+    X, targets, weights, floors, _ = block(data)
+    for start in range(0, N, 30):
+        floors[0, start + 28 : start + 30] = 1
+        floors[1, start] = 1
+    free = torch.tensor([[3.0], [0.0]], dtype=torch.float64).expand(-1, 3)
+    steps = make_steps(make_networks(), engine, batch_size=30)
+    _, losses, kept = steps.train(X, targets, weights, floors, free)
+    assert torch.equal(kept[1], floors[1])
+    for start in range(0, N, 30):
+        best = losses[0, start : start + 28].argsort()[:3] + start
+        assert kept[0, start : start + 30].nonzero()[:, 0].tolist() == sorted([*(best - start).tolist(), 28, 29])
+        assert (kept[0, [*best.tolist(), start + 28, start + 29]] == 1).all()
+
+
+def test_of_several_pairs_each_learns_from_its_own_peers_what_it_learns_alone():
+    """In pairs that keep different shares."""
+    data, networks = make_data(), make_networks(n=6)
+    alone = copy.deepcopy(networks)
+    shares = torch.tensor([0.3, 0.3, 0.9, 0.9, 0.6, 0.6], dtype=torch.float64)[:, None]
+    free = shares * torch.tensor([32.0, 32.0, 26.0], dtype=torch.float64)
+    given = block(data, n_networks=6)[:-1]
+    told = make_steps(networks, "chains").train(*given, free)
+    for first in (0, 2, 4):
+        own = slice(first, first + 2)
+        *inputs, floors = given
+        told_alone = make_steps(alone[own], "chains").train(*inputs, floors[own], free[own])
+        for together, apart in zip(told, told_alone, strict=True):
+            torch.testing.assert_close(together[own], apart, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(bits(networks), bits(alone), rtol=1e-10, atol=1e-10)
+
+
 def test_the_average_takes_part_in_every_step():
     data, networks = make_data(), make_networks()
     average = WeightAverage(networks, 0.5)
-    make_steps(networks, average=average).train(*block(data), 0.2)
+    make_steps(networks, average=average).train(*block(data, free=0.8))
     assert average.state_dict()["n_updates"] == 3
 
 
@@ -179,7 +227,7 @@ def test_augmented_batches_that_the_networks_cannot_take_are_told_with_both_shap
     steps = make_steps(networks, engine, augment=lambda x: x[:, :2])
     told = r"given a tensor of shape \(32, 4\) and returned one of shape \(32, 2\), which the networks cannot take"
     with pytest.raises(ValueError, match=told):
-        steps.train(*block(make_data()), 0.2)
+        steps.train(*block(make_data(), free=0.8))
 
 
 @pytest.mark.parametrize("augment", [lambda x: x + 1, lambda x: x[:, :2]], ids=["same shape", "other shape"])
@@ -191,13 +239,13 @@ def test_the_errors_of_the_users_own_network_pass_as_they_are(error, augment):
 
     networks = make_networks(lambda: Failing(N_FEATURES, N_CLASSES))
     with pytest.raises(error, match="^mine$"):
-        make_steps(networks, augment=augment).train(*block(make_data()), 0.2)
+        make_steps(networks, augment=augment).train(*block(make_data(), free=0.8))
 
 
 def test_augment_is_not_blamed_where_it_keeps_the_shape():
     networks = make_networks(lambda: nn.Sequential(nn.Linear(7, N_CLASSES)))
     with pytest.raises(ValueError, match=r"Sequential cannot take a batch of X with shape \(32, 4\)"):
-        make_steps(networks, augment=lambda x: x + 1).train(*block(make_data()), 0.2)
+        make_steps(networks, augment=lambda x: x + 1).train(*block(make_data(), free=0.8))
 
 
 def test_a_device_that_is_out_of_memory_is_not_blamed_on_augment():
@@ -207,7 +255,7 @@ def test_a_device_that_is_out_of_memory_is_not_blamed_on_augment():
     for network in networks:
         network.forward = scope["forward"]
     with pytest.raises(torch.OutOfMemoryError, match="^too much$"):
-        make_steps(networks, augment=lambda x: x[:, :2]).train(*block(make_data()), 0.2)
+        make_steps(networks, augment=lambda x: x[:, :2]).train(*block(make_data(), free=0.8))
 
 
 # --- optimizers and networks of users --------------------------------------------------------------------------------
@@ -224,7 +272,7 @@ def test_what_torchs_optimizer_cannot_train_is_told_by_its_name():
 
     steps = make_steps(make_networks(OwnLinear), optimizer=torch.optim.SparseAdam)
     with pytest.raises(ValueError, match="optimizer=SparseAdam cannot train these networks.*dense gradients"):
-        steps.train(*block(make_data()), 0.2)
+        steps.train(*block(make_data(), free=0.8))
 
 
 def test_the_errors_of_the_users_own_optimizer_pass_as_they_are():
@@ -234,7 +282,7 @@ def test_the_errors_of_the_users_own_optimizer_pass_as_they_are():
 
     steps = make_steps(make_networks(), optimizer=Failing)
     with pytest.raises(RuntimeError, match="^mine$"):
-        steps.train(*block(make_data()), 0.2)
+        steps.train(*block(make_data(), free=0.8))
 
 
 def test_a_network_may_start_to_work_in_place_at_any_time():
@@ -249,7 +297,7 @@ def test_a_network_may_start_to_work_in_place_at_any_time():
 
     first, second = make_networks(Doubling)
     inputs = watched((first.linear, second.linear))
-    make_steps((first, second)).train(*block(make_data()), 0.2)
+    make_steps((first, second)).train(*block(make_data(), free=0.8))
     assert len(inputs[0]) == 3
     assert all(torch.equal(a, b) for a, b in zip(*inputs, strict=True))
 
@@ -273,7 +321,7 @@ def test_a_network_may_scale_its_inputs_in_place_by_what_it_learns():
 def test_batch_statistics_are_those_of_each_batch():
     data, networks = make_data(), make_networks(noisy_module)
     inputs, _ = watched([network[1] for network in networks])
-    make_steps(networks).train(*block(data), 0.2)
+    make_steps(networks).train(*block(data, free=0.8))
     expected = torch.zeros(8, dtype=torch.float64)
     for batch in inputs:
         expected = 0.9 * expected + 0.1 * batch.mean(0)

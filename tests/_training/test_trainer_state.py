@@ -199,12 +199,13 @@ class Case(NamedTuple):
 RNG = np.random.default_rng(1)
 AUTO = NoiseEstimate(
     forget_rate=0.3,
+    class_forget_rates=torch.tensor([0.2, 0.3, 0.4], dtype=torch.float64),
     noise_rate=0.3,
+    noise_rate_std=0.05,
     noise_matrix=torch.from_numpy(RNG.dirichlet(np.ones(3), 3).T),
     quality=torch.from_numpy(RNG.uniform(0, 1, N)),
     predicted=torch.from_numpy(RNG.integers(0, 3, N)),
-    temperature=2.5,
-    logit_scale=0.5,
+    confidence=0.5,
 )
 SGD, MOMENTUM = {"optimizer": torch.optim.SGD, "lr": 0.05}, {"optimizer__momentum": 0.9}
 PACKAGE = os.path.dirname(skcoteach.__file__) + os.sep
@@ -446,8 +447,9 @@ def test_the_state_is_nested_dicts_lists_and_tuples_of_tensors_numbers_bools_str
 
 def test_with_an_estimate_that_was_made_the_state_is_as_plain():
     X, y = make_classification(600, 6, n_informative=4, n_classes=3, class_sep=2.0, random_state=0)
+    y = np.where(np.arange(600) % 10 < 3, (y + 1) % 3, y)
     given = validated(X.astype(np.float32), y, np.full(600, 1.5))
-    config = configured(epochs=1, batch_size=100)
+    config = configured(epochs=10, batch_size=100, lr=0.02)
     networks, data = networks_and_data(config, given)
     cross_fit = CrossFit(config, data, networks)
     while not cross_fit.is_finished:
@@ -655,20 +657,21 @@ USED_BY = {
     "average/n_updates": "chains, average",
     "average/values": "autograd, average",
     "n_keepers": "chains",
+    "losses": "chains",
     "label_statistics": "chains",
     "label_statistics/kept": "chains",
     "label_statistics/losses": "chains",
     "label_statistics/n_seen": "chains",
     "label_statistics/predicted": "chains, few batches",
-    "logit_scale": "chains, auto",
     "noise_estimate": "chains, auto",
     "noise_estimate/forget_rate": "chains, auto",
+    "noise_estimate/class_forget_rates": "chains, auto",
     "noise_estimate/noise_rate": "chains, auto",
+    "noise_estimate/noise_rate_std": "chains, auto",
     "noise_estimate/noise_matrix": "chains, auto",
     "noise_estimate/quality": "chains, auto",
     "noise_estimate/predicted": "chains, auto",
-    "noise_estimate/temperature": "autograd, auto average",
-    "noise_estimate/logit_scale": "chains, auto",
+    "noise_estimate/confidence": "autograd, auto average",
 }
 #: For :func:`skcoteach._fitted.go_on` alone, which asks whether the state suits the optimizer.
 OF_GO_ON = {"optimizers/shapes"}
@@ -698,7 +701,7 @@ def test_without_any_key_of_the_state_the_end_is_another_one(key):
     """Instead of it the fresh trainer's own value is loaded; all others are those of the state."""
     name = USED_BY[key]
     whole = uninterrupted(name)
-    own = fresh(name, made=1, estimate=NoiseEstimate(0.0)).snapshot()
+    own = fresh(name, made=1, estimate=NoiseEstimate(0.1)).snapshot()
     for epoch in (2, 3):
         assert_same(ends(name, whole.snapshots[epoch]), [whole.fitted[epoch], whole.fitted[-1]])
     with warnings.catch_warnings():

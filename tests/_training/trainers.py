@@ -39,7 +39,7 @@ class WatchedInputs(Inputs):
 
 
 def make_data(n=N, weights=None, dtype=torch.float64, seed=0):
-    """Random numbers; the classes are of unequal size, so that some have a budget in a batch and some have not."""
+    """Random numbers; the classes are of unequal size."""
     generator = np.random.default_rng(seed)
     X = generator.normal(size=(n, N_FEATURES))
     return data_of(X, generator.choice(N_CLASSES, n, p=[0.6, 0.3, 0.1]), weights, dtype)
@@ -67,10 +67,10 @@ def uneven_weights(n=N):
     return np.random.default_rng(1).integers(0, 9, n) / 4
 
 
-def make_networks(module=None, seed=0, dtype=torch.float64):
+def make_networks(module=None, seed=0, dtype=torch.float64, n=2):
     torch.manual_seed(seed)
     module = module or (lambda: MLP(N_FEATURES, N_CLASSES, hidden=6))
-    return tuple(module().to(dtype) for _ in range(2))
+    return tuple(module().to(dtype) for _ in range(n))
 
 
 def noisy_module():
@@ -78,7 +78,9 @@ def noisy_module():
     return nn.Sequential(nn.Linear(N_FEATURES, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, N_CLASSES))
 
 
-def make_trainer(data=None, networks=None, *, engine="autograd", forget_rate=0.2, keepers=None, **config):
+def make_trainer(
+    data=None, networks=None, *, engine="autograd", forget_rate=0.2, class_rates=None, keepers=None, **config
+):
     """A trainer; ``engine`` None leaves the choice to the package, ``keepers`` say how many kept each example."""
     data = make_data() if data is None else data
     networks = networks or make_networks(dtype=data.weights.dtype)
@@ -90,10 +92,20 @@ def make_trainer(data=None, networks=None, *, engine="autograd", forget_rate=0.2
     with patched as patch:
         if engine is not None:
             patch.setattr(trainer_module, "make_engine", ENGINES[engine])
-        trainer = Trainer(config, data, NoiseEstimate(forget_rate), networks)
+        trainer = Trainer(config, data, NoiseEstimate(forget_rate, class_rates), networks)
     if keepers is not None:
-        trainer.load_state_dict(trainer.state_dict() | {"n_keepers": keepers})
+        set_keepers(trainer, keepers)
     return trainer
+
+
+def set_keepers(trainer, keepers):
+    """Have the order of the next epoch be that after so many networks have kept each example."""
+    trainer.load_state_dict(trainer.state_dict() | {"n_keepers": keepers})
+
+
+def alike(*rates):
+    """What pairs forget of every class: one rate for each pair."""
+    return torch.tensor(rates, dtype=torch.float64)[:, None].expand(-1, N_CLASSES)
 
 
 def examples_of_epoch(trainer, **options):

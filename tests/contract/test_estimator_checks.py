@@ -16,7 +16,7 @@ def run_checks(estimator, expected_failures=None):
     # the checks ask whether torch was built for CUDA where they need to know whether there is a device
     with mock.patch("torch.backends.cuda.is_built", torch.cuda.is_available), warnings.catch_warnings():
         if estimator.forget_rate == "auto":  # the data of the checks are too small for it
-            warnings.filterwarnings("ignore", 'forget_rate="auto": too few data to estimate', UserWarning)
+            warnings.filterwarnings("ignore", 'forget_rate="auto": too few examples', UserWarning)
         return check_estimator(estimator, on_fail=None, on_skip=None, expected_failed_checks=expected_failures)
 
 

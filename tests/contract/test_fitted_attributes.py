@@ -19,6 +19,7 @@ OF_EVERY_TRAINING = {
     "classes_", "n_features_in_", "modules_", "temperature_", "forget_rate_", "forget_rate_schedule_", "n_iter_",
     "history_",
 }  # fmt: skip
+OF_THE_ESTIMATE = {"noise_rate_", "noise_rate_std_", "noise_matrix_"}
 OF_EVERY_FIT = OF_EVERY_TRAINING | {"kept_frequency_", "label_quality_"}
 
 
@@ -38,7 +39,9 @@ def test_fitted_attributes_are_those_of_the_contract(table, noisy):
     assert public_attributes(estimator.fit(frame, y)) == OF_EVERY_FIT | {"feature_names_in_"}
     assert public_attributes(estimator.fit(X, y)) == OF_EVERY_FIT
     estimator.set_params(forget_rate="auto").fit(*noisy[:2])
-    assert public_attributes(estimator) == OF_EVERY_FIT | {"noise_rate_", "noise_matrix_"}
+    assert public_attributes(estimator) == OF_EVERY_FIT | OF_THE_ESTIMATE | {"class_forget_rates_"}
+    estimator.fit(noisy[0], noisy[2])  # where nothing is forgotten, it is so of all classes alike
+    assert public_attributes(estimator) == OF_EVERY_FIT | OF_THE_ESTIMATE
     assert public_attributes(estimator.set_params(forget_rate=0.1).fit(X, y)) == OF_EVERY_FIT
 
 

@@ -69,4 +69,5 @@ def test_they_take_one_that_finds_the_forget_rate():
     pipeline = make_pipeline(StandardScaler(), auto(lr=1e-2))
     scores = cross_val_score(pipeline, X, given, cv=2, error_score="raise")
     assert_allclose(scores, (given == true).mean(), atol=0.06)
-    assert pipeline.fit(X, given)[-1].noise_rate_ == search.best_estimator_.noise_rate_
+    # standardised twice, the inputs are rounded differently, and the likelihood sees every digit
+    assert pipeline.fit(X, given)[-1].noise_rate_ == pytest.approx(search.best_estimator_.noise_rate_, abs=1e-6)

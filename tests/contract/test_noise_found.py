@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import assert_same_fit, auto, noisy_blobs, told
+from helpers import Net, assert_same_weights, auto, noisy_blobs, told, without_durations
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import average_precision_score, f1_score
 
@@ -24,19 +24,23 @@ def test_noise_is_found_and_its_labels_are_the_issues(kind, rate, n_classes):
     X, given, true = noisy_blobs(kind, rate, n_classes, n=1000)
     wrong = given != true
     estimator = auto(epochs=10).fit(X, given)
-    assert estimator.noise_rate_ == estimator.forget_rate_ == estimator.forget_rate_schedule_[-1]
-    assert type(estimator.noise_rate_) is type(estimator.forget_rate_) is float
-    assert estimator.noise_rate_ == pytest.approx(wrong.mean(), abs=0.05)
+    assert estimator.forget_rate_ == estimator.forget_rate_schedule_[-1]
+    assert {type(each) for each in (estimator.noise_rate_, estimator.noise_rate_std_, estimator.forget_rate_)} == {
+        float
+    }
+    assert estimator.noise_rate_ == pytest.approx(wrong.mean(), abs=2 * estimator.noise_rate_std_ + 0.02)
+    assert 0 <= estimator.noise_rate_std_ < 0.1
+    assert (estimator.forget_rate_ > 0) == (rate > 0)
 
     matrix = estimator.noise_matrix_
     assert matrix.shape == (n_classes, n_classes) and matrix.dtype == np.float64
     assert_allclose(matrix.sum(axis=0), 1)
     assert_allclose(matrix, transition_matrix(kind, rate, n_classes), atol=0.1)
     true_shares = np.linalg.solve(matrix, np.bincount(given) / len(given))
-    assert 1 - true_shares @ matrix.diagonal() == pytest.approx(estimator.noise_rate_, abs=1e-9)
+    assert 1 - true_shares @ matrix.diagonal() == pytest.approx(estimator.noise_rate_, abs=0.01)
 
     issues = estimator.get_label_issues()
-    assert issues["is_label_issue"].mean() == pytest.approx(estimator.forget_rate_, abs=1 / len(given))
+    assert issues["is_label_issue"].mean() == pytest.approx(estimator.noise_rate_, abs=0.02)
     assert estimator.score(X, true) > 0.95
     if rate:
         assert average_precision_score(wrong, -estimator.label_quality_) > 0.9
@@ -44,33 +48,72 @@ def test_noise_is_found_and_its_labels_are_the_issues(kind, rate, n_classes):
         assert f1_score(wrong, issues["is_label_issue"]) > 0.85
 
 
-def test_the_training_proper_is_that_of_the_rate_found(noisy, found):
-    """The estimate takes no random numbers from it."""
-    X, given, _ = noisy
-    given_rate = auto(forget_rate=found.forget_rate_).fit(X, given)
-    for ours, theirs in zip(found.modules_, given_rate.modules_, strict=True):
-        assert all(map(np.array_equal, ours.state_dict().values(), theirs.state_dict().values()))
-    assert_array_equal(found.kept_frequency_, given_rate.kept_frequency_)
+def test_as_much_is_forgotten_of_each_class_as_is_wrong_of_it():
+    X, _, true = noisy_blobs("pair", 0.0, n=1000)
+    given = np.where((true == 0) & (np.random.default_rng(0).random(1000) < 0.5), 1, true)
+    estimator = auto(epochs=10).fit(X, given)
+    rates = estimator.class_forget_rates_
+    assert rates.shape == (3,) and rates.dtype == np.float64
+    assert rates[1] > 3 * max(rates[0], rates[2])
+    assert np.bincount(given) / 1000 @ rates == pytest.approx(estimator.forget_rate_)
 
 
-def test_too_few_data_are_told_once_to_the_caller_of_fit_and_nothing_is_estimated(table):
-    X, y = table
+@pytest.mark.parametrize("module", [None, Net], ids=["default", "own forward"])
+def test_where_nothing_is_forgotten_the_fit_is_bit_for_bit_one_that_was_told_so(module):
+    """The estimate takes no random numbers from the training, and says nothing of single labels."""
+    X, _, true = noisy_blobs("pair", 0.0)
+    estimator, told_so = auto(module=module).fit(X, true), auto(module=module, forget_rate=0.0).fit(X, true)
+    assert estimator.forget_rate_ == 0.0 and not hasattr(estimator, "class_forget_rates_")
+    assert_same_weights(estimator, told_so)
+    assert_array_equal(estimator.kept_frequency_, told_so.kept_frequency_)
+    assert_array_equal(estimator.label_quality_, told_so.label_quality_)
+    assert without_durations(estimator.history_) == without_durations(told_so.history_)
+
+
+def assert_nothing_is_known(estimator, n_classes=3):
+    assert estimator.forget_rate_ == estimator.noise_rate_ == 0.0
+    assert {type(each) for each in (estimator.noise_rate_, estimator.noise_rate_std_, estimator.forget_rate_)} == {
+        float
+    }
+    assert estimator.noise_rate_std_ == pytest.approx((1 - 1 / n_classes) / 3**0.5)
+    assert_array_equal(estimator.noise_matrix_, np.eye(n_classes))
+    assert not estimator.get_label_issues()["is_label_issue"].any()
+    assert estimator.temperature_ == 1.0
+
+
+def test_too_few_data_are_told_once_to_the_caller_of_fit_and_nothing_is_forgotten(table):
+    X, y = table[0][:39], table[1][:39]
     estimator, text = told(lambda: auto().fit(X, y))
-    for words in ('forget_rate="auto"', "total sample_weight 200", "0.2 is used"):
+    for words in ('forget_rate="auto"', "too few examples", "Nothing is forgotten"):
         assert words in text
-    assert estimator.forget_rate_ == 0.2 and type(estimator.forget_rate_) is float
-    assert not hasattr(estimator, "noise_rate_") and not hasattr(estimator, "noise_matrix_")
-    assert_same_fit(estimator, auto(forget_rate=0.2).fit(X, y), X)
-    assert 0.05 < estimator.get_label_issues()["is_label_issue"].mean() < 0.21
+    assert_nothing_is_known(estimator)
+    told_so = auto(forget_rate=0.0).fit(X, y)
+    assert_same_weights(estimator, told_so)
+    assert_array_equal(estimator.predict_proba(X), told_so.predict_proba(X))
+    assert_array_equal(estimator.label_quality_, told_so.label_quality_)
+    assert_array_equal(estimator.kept_frequency_, told_so.kept_frequency_)
 
 
-def test_what_is_too_few_is_counted_by_sample_weight(noisy):
+def test_what_is_too_few_is_counted_in_examples_that_have_weight(noisy):
     X, given, true = noisy
-    heavy = auto().fit(X[:400], given[:400], sample_weight=np.full(400, 2.0))
-    assert heavy.noise_rate_ == pytest.approx((given != true)[:400].mean(), abs=0.06)
-    with pytest.warns(UserWarning, match=r"too few data to estimate the noise rate \(total sample_weight 120"):
-        light = auto().fit(np.vstack([X, X]), np.tile(given, 2), sample_weight=np.full(1200, 0.1))
-    assert light.forget_rate_ == 0.2 and not hasattr(light, "noise_rate_")
+    light = auto(epochs=10).fit(X, given, sample_weight=np.full(600, 0.1))
+    wrong = (given != true).mean()
+    assert light.noise_rate_ == pytest.approx(wrong, abs=2 * light.noise_rate_std_ + 0.02)
+    with pytest.warns(UserWarning, match="too few examples to say how many labels are wrong"):
+        heavy = auto().fit(X, given, sample_weight=np.where(np.arange(600) < 39, 99.0, 0.0))
+    assert_nothing_is_known(heavy)
+
+
+@pytest.mark.parametrize("n", [8, 7])
+def test_two_classes_with_8_examples_each_are_enough(n, noisy):
+    X, given, _ = noisy
+    rows = np.concatenate([np.flatnonzero(given == 0), np.flatnonzero(given == 1)[:n]])
+    if n == 8:
+        auto().fit(X[rows], given[rows])
+    else:
+        estimator, text = told(lambda: auto().fit(X[rows], given[rows]))
+        assert "too few examples" in text
+        assert_nothing_is_known(estimator, 2)
 
 
 def test_noise_is_counted_by_sample_weight(noisy):

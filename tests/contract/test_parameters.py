@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 def test_names_order_and_defaults_are_those_of_the_contract():
     expected = {
         "module": None, "module2": None,
-        "forget_rate": "auto", "num_gradual": None, "exponent": 1.0, "class_floor": 0.5,
+        "forget_rate": "auto", "num_gradual": None, "exponent": 1.0, "class_floor": 0.75,
         "epochs": 100, "batch_size": 128, "num_iter_per_epoch": None,
         "optimizer": torch.optim.Adam, "lr": 1e-3, "epoch_decay_start": None,
         "class_weight": None, "augment": None, "average_decay": None,

@@ -29,10 +29,11 @@ def test_the_estimate_comes_first(verbose, noisy, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == (1 + QUICK["epochs"] if verbose else 0)
     if verbose:
-        assert f"forget rate {estimator.forget_rate_:.3f}, estimated from the data" in lines[0]
+        found = f"noise rate {estimator.noise_rate_:.3f} ± {estimator.noise_rate_std_:.3f}"
+        assert f"{found}, forget rate {estimator.forget_rate_:.3f}: chosen by the data" in lines[0]
 
 
 def test_nothing_is_said_of_an_estimate_that_there_was_not(table, capsys):
-    with pytest.warns(UserWarning, match="too few data"):
-        auto(verbose=1).fit(*table)
-    assert "estimated" not in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="too few examples"):
+        auto(verbose=1).fit(*(each[:39] for each in table))
+    assert "noise rate" not in capsys.readouterr().out

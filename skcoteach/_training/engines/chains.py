@@ -1,7 +1,7 @@
-"""Two equal chains of linear layers and activations, computed as one batched network.
+"""Equal chains of linear layers and activations, computed as one batched network.
 
-Small networks cost more in calls than in arithmetic. Here the weights of both lie in one tensor, so that a layer of
-both is one batched product, and gradients are written to where the optimizer reads them. What is learnt from which
+Small networks cost more in calls than in arithmetic. Here the weights of all lie in one tensor, so that a layer of
+all is one batched product, and gradients are written to where the optimizer reads them. What is learnt from which
 example is decided in ``steps``; any other networks are computed in ``autograd``.
 """
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skcoteach._torch import is_hooked_parameter, sigmoid_backward, tanh_backward
+from skcoteach._torch import is_hooked_parameter, sigmoid_backward, tanh_backward, threshold_backward
 from skcoteach._training.engines.layers import layers_of
 from skcoteach.networks import Standardize
 
@@ -23,10 +23,10 @@ ACTIVATIONS = {
 
 
 class _Layer(NamedTuple):
-    """A linear layer of both networks, where its gradients go, and the activations that follow it."""
+    """A linear layer of all networks, where its gradients go, and the activations that follow it."""
 
-    weight: Tensor  # (2, n_out, n_in)
-    bias: Tensor | None  # (2, 1, n_out)
+    weight: Tensor  # (n_networks, n_out, n_in)
+    bias: Tensor | None  # (n_networks, 1, n_out)
     weight_gradient: Tensor
     bias_gradient: Tensor | None
     transposed: Tensor  # view of the weight
@@ -34,17 +34,17 @@ class _Layer(NamedTuple):
 
 
 class Chains:
-    """Two networks that are the same chain, each with weights of its own.
+    """Networks that are the same chain, each with weights of its own.
 
     Parameters
     ----------
-    networks : sequence of two nn.Module
+    networks : sequence of nn.Module
         :func:`are_chains`. Their parameters become views of the joint memory.
 
     Attributes
     ----------
     parameters : list of one list of one nn.Parameter
-        For the optimizer: all weights of both networks, (2, n_weights).
+        For the optimizer: all weights of all networks, (n_networks, n_weights).
     """
 
     owns_memory = True
@@ -52,20 +52,21 @@ class Chains:
     def __init__(self, networks: Sequence[nn.Module]):
         for network in networks:
             network.eval()
-        first, second = (layers_of(network) or [] for network in networks)
-        pairs = [pair for layers in zip(first, second) for pair in zip(*(layer.parameters() for layer in layers))]
-        sizes = [pair[0].numel() for pair in pairs]
-        values = torch.empty(2, sum(sizes), dtype=pairs[0][0].dtype, device=pairs[0][0].device)
+        chains = [layers_of(network) or [] for network in networks]
+        first = chains[0]
+        alike = [same for layers in zip(*chains) for same in zip(*(layer.parameters() for layer in layers))]
+        sizes = [same[0].numel() for same in alike]
+        values = torch.empty(len(chains), sum(sizes), dtype=alike[0][0].dtype, device=alike[0][0].device)
         gradients = torch.zeros_like(values)
         joint = nn.Parameter(values)
         joint.grad = gradients
         self.parameters = [[joint]]
 
         stacked = {}
-        for pair, value, gradient in zip(pairs, values.split(sizes, 1), gradients.split(sizes, 1), strict=True):
-            value, gradient = (each.unflatten(1, pair[0].shape) for each in (value, gradient))
-            stacked[pair[0]] = value, gradient
-            for parameter, own in zip(pair, value, strict=True):
+        for same, value, gradient in zip(alike, values.split(sizes, 1), gradients.split(sizes, 1), strict=True):
+            value, gradient = (each.unflatten(1, same[0].shape) for each in (value, gradient))
+            stacked[same[0]] = value, gradient
+            for parameter, own in zip(same, value, strict=True):
                 own.copy_(parameter.detach())
                 parameter.data, parameter.grad = own, None
         self._flattens = type(first[0]) is nn.Flatten
@@ -95,8 +96,8 @@ class Chains:
 
     @torch.no_grad()
     def logits(self, inputs: Tensor) -> Tensor:
-        """Both networks' logits, (2, n_classes, n), of prepared inputs."""
-        hidden = inputs.expand(2, -1, -1)
+        """The networks' logits, (n_networks, n_classes, n), of prepared inputs."""
+        hidden = inputs.expand(len(self.parameters[0][0]), -1, -1)
         self._before = []
         for _, bias, _, _, transposed, activations in self._steps[:-1]:
             entered = hidden
@@ -114,7 +115,7 @@ class Chains:
     @torch.no_grad()
     def backward(self, gradient: Tensor) -> None:
         """Write the gradients of all weights, given that of the last :meth:`logits`; to be called once for these."""
-        gradient = gradient.mT  # (2, n, n_out)
+        gradient = gradient.mT  # (n_networks, n, n_out)
         for number in reversed(range(len(self._steps))):
             weight, _, weight_gradient, bias_gradient, *_ = self._steps[number]
             entered, activated = self._before[number]
@@ -138,7 +139,7 @@ def _activate(activation: nn.Module, hidden: Tensor, *, in_place: bool) -> Tenso
 
 def _backward(activation: nn.Module, gradient: Tensor, before: Tensor, after: Tensor) -> Tensor:
     if type(activation) is nn.ReLU:
-        return gradient.mul_(after.sign_())
+        return threshold_backward(gradient, after, 0)
     if type(activation) is nn.Tanh:
         return tanh_backward(gradient, after)
     if type(activation) is nn.Sigmoid:
@@ -147,15 +148,15 @@ def _backward(activation: nn.Module, gradient: Tensor, before: Tensor, after: Te
 
 
 def are_chains(networks: Sequence[nn.Module], item_shape: tuple[int, ...]) -> bool:
-    """Whether both networks are the same chain of layers that :class:`Chains` can compute.
+    """Whether all networks are the same chain of layers that :class:`Chains` can compute.
 
-    That is: at most a ``Flatten``, at most a ``Standardize`` (the same in both), then linear layers, each followed by
+    That is: at most a ``Flatten``, at most a ``Standardize`` (the same in all), then linear layers, each followed by
     any number of activations, a linear layer at the end; trained as a whole, in one precision, without hooks.
     """
     plans = [layers_of(network) or [] for network in networks]
-    if not all(_is_chain(plan, item_shape) for plan in plans) or len(plans[0]) != len(plans[1]):
+    if not all(_is_chain(plan, item_shape) for plan in plans) or len({len(plan) for plan in plans}) > 1:
         return False
-    return all(_are_alike(*layers) for layers in zip(*plans, strict=True))
+    return all(_are_alike(layers[0], each) for layers in zip(*plans, strict=True) for each in layers[1:])
 
 
 def _is_chain(layers: list[nn.Module], item_shape: tuple[int, ...]) -> bool:

@@ -1,5 +1,7 @@
 """Which engine suits which networks."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from skcoteach._data.training_data import TrainingData
@@ -11,10 +13,15 @@ from skcoteach._training.engines.memory_layout import take_channels_last
 from skcoteach._training.optimizers import is_elementwise
 
 
-def make_engine(networks: tuple[nn.Module, nn.Module], config: TrainingConfig, data: TrainingData) -> Engine:
-    """One batched network for two equal chains, where the optimizer and the precision allow it; else each by itself."""
-    joint = is_elementwise(config.optimizer) and config.precision != "bf16" and not config.compile
-    if joint and are_chains(networks, data.inputs.form.item_shape):
+def can_be_joined(networks: Sequence[nn.Module], config: TrainingConfig, data: TrainingData) -> bool:
+    """Whether they are equal chains, and the optimizer and the precision allow that they are one batched network."""
+    allowed = is_elementwise(config.optimizer) and config.precision != "bf16" and not config.compile
+    return allowed and are_chains(networks, data.inputs.form.item_shape)
+
+
+def make_engine(networks: Sequence[nn.Module], config: TrainingConfig, data: TrainingData) -> Engine:
+    """One batched network for equal chains, where that is possible; else each by itself."""
+    if can_be_joined(networks, config, data):
         return Chains(networks)
     return Autograd(
         networks,

@@ -9,12 +9,12 @@ MODULES = ("module", "module2")
 
 
 class Engine(Protocol):
-    """How two networks are computed, forward and backward; which gradient they get, is decided in ``steps``.
+    """How networks are computed, forward and backward; which gradient they get, is decided in ``steps``.
 
     Attributes
     ----------
     parameters : list of lists of nn.Parameter
-        What the optimizer trains: a list for each network, or one for both where they lie in the same tensors.
+        What the optimizer trains: a list for each network, or one for all where they lie in the same tensors.
     owns_memory : bool
         Whether the networks' weights lie as suits the engine, not as users expect them.
     """
@@ -32,10 +32,10 @@ class Engine(Protocol):
         """What can be done to many examples at once, before they are cut into batches."""
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Both networks' logits for a batch of prepared inputs: (2, n_classes, n), without a graph."""
+        """The networks' logits for a batch of prepared inputs: (n_networks, n_classes, n), without a graph."""
 
     def backward(self, gradient: Tensor) -> None:
-        """Set the gradient of every parameter, given that of the last logits, (2, n_classes, n); once for these."""
+        """Set the gradient of every parameter, given that of the last logits, of their shape; once for these."""
 
 
 def check_logits(outputs: Any, parameter: str, n: int, n_classes: int) -> None:

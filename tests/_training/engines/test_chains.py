@@ -1,4 +1,4 @@
-"""Two equal chains computed as one are the two networks that they were, and only what is a chain is taken for one."""
+"""Equal chains computed as one are the networks that they were, and only what is a chain is taken for one."""
 
 import copy
 import itertools
@@ -36,9 +36,9 @@ def chain(*middle, width=6):
     return nn.Sequential(linear(n_out=width), *middle, linear(width))
 
 
-def pair(make, dtype=torch.float64):
+def pair(make, dtype=torch.float64, n=2):
     torch.manual_seed(0)
-    return tuple(make().to(dtype) for _ in range(2))
+    return tuple(make().to(dtype) for _ in range(n))
 
 
 def observed(seed=0):
@@ -80,11 +80,11 @@ def assert_computed_as_by_autograd(networks, item_shape=TABLE, n_batches=2):
     assert are_chains(networks, item_shape)
     engine = Chains(networks)
     for seed in range(n_batches):
-        inputs, gradient = random(N, *item_shape, seed=seed) * 2, random(2, N_CLASSES, N, seed=seed + 9)
+        inputs, gradient = random(N, *item_shape, seed=seed) * 2, random(len(networks), N_CLASSES, N, seed=seed + 9)
         before = inputs.clone()
         logits, expected = plain_logits_and_gradients(networks, inputs, gradient)
         actual = engine.logits(engine.prepare(inputs))
-        assert actual.shape == (2, N_CLASSES, N)
+        assert actual.shape == (len(networks), N_CLASSES, N)
         assert not actual.requires_grad
         assert_same(list(actual), logits)
         engine.backward(gradient)
@@ -142,6 +142,12 @@ def test_chains_are_known_and_computed_as_by_autograd(name):
 )
 def test_flattened_images_are_the_items_of_a_chain(make):
     assert_computed_as_by_autograd(pair(make), IMAGES)
+
+
+@pytest.mark.parametrize("n_networks", [1, 4, 7])
+@pytest.mark.parametrize("name", CHAINS)
+def test_any_number_of_chains_is_computed_as_by_autograd(name, n_networks):
+    assert_computed_as_by_autograd(pair(CHAINS[name], n=n_networks))
 
 
 @every_activation
@@ -328,6 +334,15 @@ def test_chains_that_differ_in_more_than_weights_are_not_computed_as_one(first, 
     assert not are_chains((second, first), TABLE)
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_one_network_among_many_that_is_no_equal_chain_is_enough(place):
+    many = pair(lambda: chain(nn.ReLU()), n=4)
+    assert are_chains(many, TABLE)
+    for other in (chain(nn.Dropout()), chain(nn.ReLU(), width=7), chain(nn.ReLU(), nn.ReLU()), chain(nn.Tanh())):
+        networks = [*many[:place], other.double(), *many[place + 1 :]]
+        assert not are_chains(networks, TABLE)
+
+
 @pytest.mark.parametrize("item_shape", [IMAGES, (5, N_FEATURES)])
 def test_items_of_several_axes_make_no_chain_unless_they_are_flattened_first(item_shape):
     """A linear layer works on the last axis."""
@@ -416,14 +431,15 @@ def test_inputs_may_be_prepared_together_and_batches_be_of_any_size():
 # --- the joint memory ------------------------------------------------------------------------------------------------
 
 
-def test_parameters_keep_their_values_and_become_views_of_the_joint_memory():
-    networks = pair(CHAINS["MLP"])
+@pytest.mark.parametrize("n_networks", [2, 6])
+def test_parameters_keep_their_values_and_become_views_of_the_joint_memory(n_networks):
+    networks = pair(CHAINS["MLP"], n=n_networks)
     before = [[p.detach().clone() for p in network.parameters()] for network in networks]
     own = [[id(p) for p in network.parameters()] for network in networks]
     engine = Chains(networks)
     ((joint,),) = engine.parameters
     assert isinstance(joint, nn.Parameter)
-    assert joint.shape == (2, sum(p.numel() for p in networks[0].parameters()))
+    assert joint.shape == (n_networks, sum(p.numel() for p in networks[0].parameters()))
     assert [[id(p) for p in network.parameters()] for network in networks] == own
     for network, values, vector in zip(networks, before, joint, strict=True):
         assert all(torch.equal(p, value) for p, value in zip(network.parameters(), values, strict=True))

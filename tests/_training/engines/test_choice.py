@@ -1,4 +1,4 @@
-"""Two equal chains are computed as one where the optimizer and the precision allow it; any others each by itself."""
+"""Equal chains are computed as one where the optimizer and the precision allow it; any others each by itself."""
 
 import copy
 
@@ -14,7 +14,7 @@ from skcoteach._data.validation import validate
 from skcoteach._training.engines import choice
 from skcoteach._training.engines.autograd import Autograd
 from skcoteach._training.engines.chains import Chains
-from skcoteach._training.engines.choice import make_engine
+from skcoteach._training.engines.choice import can_be_joined, make_engine
 from skcoteach.networks import MLP, SmallCNN
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -48,16 +48,26 @@ def configured(X, **parameters):
     )
 
 
-def engine_of(make, X=TABLE, **parameters):
+def engine_of(make, X=TABLE, n_networks=2, **parameters):
+    """That which is chosen, after having seen that it is said beforehand."""
     torch.manual_seed(0)
     config, data = configured(X, **parameters)
-    return make_engine((make().to(config.dtype), make().to(config.dtype)), config, data)
+    networks = [make().to(config.dtype) for _ in range(n_networks)]
+    joined = can_be_joined(networks, config, data)
+    engine = make_engine(networks, config, data)
+    assert joined is (type(engine) is Chains)
+    return engine
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop])
 @pytest.mark.parametrize("precision", ["float32", "tf32", "float64"])
 def test_equal_chains_are_computed_as_one(precision, optimizer):
     assert type(engine_of(lambda: MLP(4, 3), precision=precision, optimizer=optimizer)) is Chains
+
+
+def test_equal_chains_of_several_pairs_are_computed_as_one():
+    ((joint,),) = engine_of(lambda: MLP(4, 3), n_networks=6).parameters
+    assert len(joint) == 6
 
 
 def test_chains_of_flattened_images_are_computed_as_one():

@@ -1,0 +1,317 @@
+"""How noisy labels are, by maximum likelihood: given labels are draws from tempered probabilities, mixed by noise.
+
+The model of an example with the probabilities ``p`` of networks that have not seen its label: the true class is drawn
+from ``q = softmax(log p / temperature)``, and the given label from the column of the noise matrix of this class. That
+classes overlap is explained by ``q``, wrong labels by the matrix. What is not known about temperature and rate is
+averaged over, so that the rate has a standard error.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.special import log_ndtr, logsumexp, softmax
+
+#: Probabilities are mixed with so much of the uniform ones: none is taken for certain.
+UNIFORM_SHARE = 1e-8
+#: Temperatures that are tried, and the standard deviation of their logarithm around 0 before anything is seen.
+TEMPERATURES = np.exp(np.linspace(np.log(0.2), np.log(20.0), 33))
+LOG_TEMPERATURE_STD = 1.0
+#: Weight of examples with which each column of a free noise matrix is drawn towards the symmetric one.
+PSEUDO_WEIGHT = 5.0
+#: A column of the noise matrix is settled when no entry moves by more.
+MATRIX_TOLERANCE, MAXIMUM_ITERATIONS, ITERATIONS_PER_TEMPERATURE = 1e-4, 60, 6
+#: Of more examples, so many are drawn.
+MAXIMUM_EXAMPLES = 2**16
+#: In every class at least this share more than of any other is given rightly.
+MARGIN = 0.98
+
+
+@dataclass(frozen=True)
+class NoiseFit:
+    """What is found.
+
+    Attributes
+    ----------
+    log_evidence : float
+        Log likelihood of the given labels, averaged over what is not known. Free noise matrices pay for their freedom.
+    rate, rate_std : float
+        Share of wrong labels and its standard error.
+    matrix : ndarray of shape (n_classes, n_classes)
+        P(given | true).
+    joint : ndarray of shape (n_classes, n_classes)
+        P(given, true) among the examples; it sums to one.
+    temperature : float
+    """
+
+    log_evidence: float
+    rate: float
+    rate_std: float
+    matrix: np.ndarray
+    joint: np.ndarray
+    temperature: float
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether there is noise, and any other class is given for any class with the same probability."""
+        return self.rate > 0 and bool(np.allclose(self.matrix, symmetric_matrix(self.rate, len(self.matrix))))
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Given labels and the logarithms of probabilities, of examples that have weight."""
+
+    codes: np.ndarray
+    logits: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def n_classes(self) -> int:
+        return self.logits.shape[1]
+
+    def of_given(self, values: np.ndarray) -> np.ndarray:
+        return values[np.arange(len(self.codes)), self.codes]
+
+    def likelihoods(self, temperature: float, matrix: np.ndarray) -> np.ndarray:
+        """Of each given label."""
+        return (softmax(self.logits / temperature, axis=1) * matrix[self.codes]).sum(axis=1)
+
+
+def fit_noise(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> NoiseFit:
+    """Compare three explanations of given labels: no noise, symmetric noise, noise of any kind.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,), int
+        Given labels as class numbers.
+    pred_probs : ndarray of shape (n, n_classes), floating
+        Out-of-sample probabilities.
+    weights : ndarray of shape (n,), floating
+        Weight 2 counts as the example twice.
+
+    Returns
+    -------
+    NoiseFit
+        Of the explanation with the most evidence.
+    """
+    kept = drawn(np.flatnonzero(weights > 0), MAXIMUM_EXAMPLES)
+    n_classes = pred_probs.shape[1]
+    labels = _Labels(codes[kept], np.log(smoothed(pred_probs[kept])), weights[kept].astype(np.float64))
+    right = np.stack([labels.of_given(softmax(labels.logits / each, axis=1)) for each in TEMPERATURES])
+    none, null = _no_noise(labels, right)
+    if n_classes == 1:
+        return none
+    symmetric, temperature = _symmetric_noise(labels, right)
+    starts = ((temperature, symmetric.rate), (0.5, 0.4))
+    free = [_free_noise(labels, right, *start) for start in starts]
+    best = max([none, symmetric, *free], key=lambda each: each.log_evidence)
+    if best is none:  # how large could it be nonetheless
+        odds = np.exp(min(symmetric.log_evidence - null, 0.0))
+        std = np.sqrt(odds / (1 + odds) * (symmetric.rate**2 + symmetric.rate_std**2))
+        return NoiseFit(none.log_evidence, 0.0, float(std), none.matrix, none.joint, none.temperature)
+    return best
+
+
+def drawn(indices: np.ndarray, n: int) -> np.ndarray:
+    """So many of the indices at most, in their order; the same ones whenever it is asked."""
+    if len(indices) <= n:
+        return indices
+    return indices[np.sort(np.random.default_rng(0).permutation(len(indices))[:n])]
+
+
+def smoothed(pred_probs: np.ndarray) -> np.ndarray:
+    """Probabilities none of which is zero, float64."""
+    return (1 - UNIFORM_SHARE) * pred_probs.astype(np.float64) + UNIFORM_SHARE / pred_probs.shape[1]
+
+
+def _no_noise(labels: _Labels, right: np.ndarray) -> tuple[NoiseFit, float]:
+    by_temperature = np.log(right) @ labels.weights + _log_prior()
+    evidence = float(logsumexp(by_temperature))
+    temperature = float(np.exp(np.exp(by_temperature - evidence) @ np.log(TEMPERATURES)))
+    shares = np.bincount(labels.codes, labels.weights, labels.n_classes) / labels.weights.sum()
+    return NoiseFit(evidence, 0.0, 0.0, np.eye(labels.n_classes), np.diag(shares), temperature), evidence
+
+
+def _symmetric_noise(labels: _Labels, right: np.ndarray) -> tuple[NoiseFit, float]:
+    """Any other class is given for any class, with the same probability."""
+    n_classes = labels.n_classes
+    largest = MARGIN * (n_classes - 1) / n_classes
+    gains = (1 - right) / (n_classes - 1) - right
+    evidence, rate, std, temperature = _averaged(right, gains, labels.weights, largest)
+    return _found(labels, evidence, rate, std, symmetric_matrix(rate, n_classes), temperature), temperature
+
+
+def _free_noise(labels: _Labels, right: np.ndarray, temperature: float, rate: float) -> NoiseFit:
+    """Any noise matrix in which the right label is the most frequent one; how strong it is, is averaged over."""
+    matrix, counts = _most_likely_matrix(labels, temperature, rate)
+    change = matrix - np.eye(labels.n_classes)
+    off_diagonal = counts * (1 - np.eye(labels.n_classes))
+    weight = labels.weights.sum()
+    of_true = counts.sum(axis=0) / weight
+    full_rate = float(of_true @ -change.diagonal())
+    if full_rate < MATRIX_TOLERANCE:
+        return NoiseFit(-np.inf, 0.0, 0.0, np.eye(labels.n_classes), np.diag(of_true), temperature)
+    largest = MARGIN / (off_diagonal_part(matrix).max(axis=0) - change.diagonal()).max()
+    gains = np.stack(
+        [(softmax(labels.logits / each, axis=1) * change[labels.codes]).sum(axis=1) for each in TEMPERATURES]
+    )
+    evidence, strength, std, temperature = _averaged(right, gains, labels.weights, largest)
+    n_free = (off_diagonal / (off_diagonal + 1)).sum() - 1  # of the entries those that any example speaks of
+    evidence -= max(n_free, 0.0) * (np.log(weight) / 2 + np.log(labels.n_classes - 1))  # each chosen from a column
+    found = np.eye(labels.n_classes) + strength * change
+    return _found(labels, evidence, strength * full_rate, std * full_rate, found, temperature)
+
+
+def _found(
+    labels: _Labels, evidence: float, rate: float, std: float, matrix: np.ndarray, temperature: float
+) -> NoiseFit:
+    joint = _counts(labels, softmax(labels.logits / temperature, axis=1), matrix, _indicator(labels))
+    return NoiseFit(evidence, rate, std, matrix, joint / joint.sum(), temperature)
+
+
+def _averaged(
+    right: np.ndarray, gains: np.ndarray, weights: np.ndarray, largest: float
+) -> tuple[float, float, float, float]:
+    """Average over temperature and strength of the noise, where labels have likelihoods ``right + strength * gain``.
+
+    For every temperature the log likelihood is concave in the strength; around its optimum in [0, largest] it is taken
+    for a parabola.
+
+    Returns
+    -------
+    log_evidence, strength, std, temperature : float
+    """
+    optimum = _optimum(right, gains, weights, largest)
+    ratios = gains / (right + optimum[:, None] * gains)
+    slope, curvature = ratios @ weights, np.maximum((ratios * ratios) @ weights, 1e-9)
+    peak = np.log(right + optimum[:, None] * gains) @ weights + slope**2 / (2 * curvature)
+    centre, width = optimum + slope / curvature, curvature**-0.5
+    lower, upper = -centre / width, (largest - centre) / width
+    flipped = lower > 0  # towards the tail that can be computed
+    a, b = np.where(flipped, -upper, lower), np.where(flipped, -lower, upper)
+    log_mass = log_ndtr(b) + np.log1p(-np.exp(np.minimum(log_ndtr(a) - log_ndtr(b), -1e-12)))
+    evidences = peak + np.log(width * np.sqrt(2 * np.pi) / largest) + log_mass + _log_prior()
+    at_lower, at_upper = (np.exp(-(each**2) / 2 - log_mass) / np.sqrt(2 * np.pi) for each in (lower, upper))
+    means = np.clip(centre + width * (at_lower - at_upper), 0, largest)
+    spread = 1 + lower * at_lower - upper * at_upper - (at_lower - at_upper) ** 2
+    variances = np.clip(width**2 * spread, 0, largest**2)
+    evidence = logsumexp(evidences)
+    shares = np.exp(evidences - evidence)
+    mean = shares @ means
+    variance = max(shares @ (variances + means**2) - mean**2, 0.0)
+    return float(evidence), float(mean), float(variance**0.5), float(np.exp(shares @ np.log(TEMPERATURES)))
+
+
+def _optimum(right: np.ndarray, gains: np.ndarray, weights: np.ndarray, largest: float) -> np.ndarray:
+    """The most likely strength for every temperature: Newton's method, kept between bounds."""
+    lower, upper = np.zeros(len(right)), np.full(len(right), largest)
+    strength = upper / 4
+    for _ in range(25):
+        ratios = gains / (right + strength[:, None] * gains)
+        slope, curvature = ratios @ weights, np.maximum((ratios * ratios) @ weights, 1e-9)
+        lower, upper = np.where(slope > 0, strength, lower), np.where(slope > 0, upper, strength)
+        step = strength + slope / curvature
+        step = np.where(step <= lower, (strength + lower) / 2, np.where(step >= upper, (strength + upper) / 2, step))
+        moved, strength = np.abs(step - strength).max(), step
+        if moved < 1e-5:
+            break
+    return strength
+
+
+def _most_likely_matrix(labels: _Labels, temperature: float, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Expectation maximisation for noise matrix and temperature; the last expected counts of given and true labels."""
+    n_classes, weight = labels.n_classes, labels.weights.sum()
+    matrix, indicator = symmetric_matrix(min(max(rate, 0.02), 0.6), n_classes), _indicator(labels)
+    true = softmax(labels.logits / temperature, axis=1)
+    counts = np.zeros_like(matrix)
+    for iteration in range(MAXIMUM_ITERATIONS):
+        if iteration and iteration % ITERATIONS_PER_TEMPERATURE == 0:
+            temperature = _better_temperature(labels, matrix, temperature)
+            true = softmax(labels.logits / temperature, axis=1)
+        counts = _counts(labels, true, matrix, indicator)
+        prior = PSEUDO_WEIGHT * symmetric_matrix(float(1 - counts.trace() / weight), n_classes)
+        columns = counts + prior
+        right_at_least = off_diagonal_part(columns).max(axis=0)
+        np.fill_diagonal(columns, np.maximum(columns.diagonal(), right_at_least))
+        before, matrix = matrix, columns / columns.sum(axis=0)
+        if np.abs(matrix - before).max() < MATRIX_TOLERANCE:
+            break
+    return matrix, counts
+
+
+def _better_temperature(labels: _Labels, matrix: np.ndarray, temperature: float) -> float:
+    """Up or down the likelihood, by 15 % a step."""
+
+    def log_likelihood(each: float) -> float:
+        return labels.weights @ np.log(labels.likelihoods(each, matrix))
+
+    here = log_likelihood(temperature)
+    for factor in (1.15, 1 / 1.15):
+        while TEMPERATURES[0] < temperature * factor < TEMPERATURES[-1]:
+            there = log_likelihood(temperature * factor)
+            if there <= here:
+                break
+            temperature, here = temperature * factor, there
+    return temperature
+
+
+def _indicator(labels: _Labels) -> csr_array:
+    """(n_classes, n): whether an example is given this label."""
+    n = len(labels.codes)
+    return csr_array((np.ones(n), (labels.codes, np.arange(n))), (labels.n_classes, n))
+
+
+def _counts(labels: _Labels, true: np.ndarray, matrix: np.ndarray, indicator: csr_array) -> np.ndarray:
+    """Expected weight of each given class, in rows, and true class."""
+    shares = true * matrix[labels.codes]
+    return indicator @ (shares * (labels.weights / shares.sum(axis=1))[:, None])
+
+
+def symmetric_matrix(rate: float, n_classes: int) -> np.ndarray:
+    """P(given | true) of symmetric noise."""
+    off_diagonal = rate / max(n_classes - 1, 1)
+    return np.full((n_classes, n_classes), off_diagonal) + np.eye(n_classes) * (1 - rate - off_diagonal)
+
+
+def off_diagonal_part(matrix: np.ndarray) -> np.ndarray:
+    """The matrix without its diagonal."""
+    return matrix * (1 - np.eye(len(matrix)))
+
+
+def _log_prior() -> np.ndarray:
+    """Of the temperatures."""
+    values = -((np.log(TEMPERATURES) / LOG_TEMPERATURE_STD) ** 2) / 2
+    return values - logsumexp(values)
+
+
+def confident_joint(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """P(given, true) if of each predicted class the more confident half is what the prediction says.
+
+    Like the confident joint of confident learning, the counts are calibrated so that the given classes are as frequent
+    as they are. Where classes overlap, or are not learnt yet, this is too much noise.
+    """
+    n_classes = pred_probs.shape[1]
+    predicted, confidence = pred_probs.argmax(axis=1), pred_probs.max(axis=1)
+    joint = np.zeros((n_classes, n_classes))
+    for k in range(n_classes):
+        rows = np.flatnonzero((predicted == k) & (weights > 0))
+        if len(rows):
+            confident = rows[confidence[rows] >= _upper_half(confidence[rows], weights[rows])]
+            counts = np.bincount(codes[confident], weights[confident], n_classes)
+            joint[:, k] = counts / counts.sum() * weights[rows].sum()
+    given = np.bincount(codes, weights, n_classes) / weights.sum()
+    unexplained = joint.sum(axis=1) == 0  # given classes that no confident example has: taken to be right
+    joint[unexplained, unexplained] = 1
+    return joint / joint.sum(axis=1, keepdims=True) * given[:, None]
+
+
+def confident_rate(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> float:
+    """Share of wrong labels by :func:`confident_joint`."""
+    return float(max(1 - confident_joint(codes, pred_probs, weights).trace(), 0.0))
+
+
+def _upper_half(values: np.ndarray, weights: np.ndarray) -> float:
+    """The largest of the values that at least half of the weight reaches."""
+    order = np.argsort(-values)
+    reached = weights[order].cumsum()
+    return values[order[np.searchsorted(reached, reached[-1] / 2 * (1 - 1e-12))]]

@@ -1,0 +1,121 @@
+"""Which training explains the labels best: evidence, expectation, and explanations that contradict each other."""
+
+import numpy as np
+import pytest
+
+from skcoteach._noise_likelihood import NoiseFit, symmetric_matrix
+from skcoteach._training.choice import MINIMUM_FORGET_RATE, Candidate, choose
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+N = 1000
+
+
+def candidate(forget_rate, rate, log_evidence, *, std=0.01, right=0.7):
+    """One that predicts so large a share of the given labels, the first ones."""
+    joint = np.diag([0.5, 0.5])
+    fit = NoiseFit(log_evidence, rate, std, symmetric_matrix(rate, 2), joint, 1.0)
+    return Candidate(forget_rate, fit, np.arange(N) < right * N)
+
+
+def chosen(*candidates, weights=None):
+    return choose(candidates, np.ones(N) if weights is None else weights)
+
+
+# --- evidence --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_the_candidate_with_the_most_evidence_is_chosen_and_says_how_much_noise_there_is(best):
+    evidence = np.where(np.arange(3) == best, -500.0, -600.0)
+    rates = [0.2, 0.25, 0.3]
+    number, rate, std = chosen(*map(candidate, [0.1, 0.2, 0.3], rates, evidence))
+    assert number == best
+    assert rate == pytest.approx(rates[best]) and std == pytest.approx(0.01)
+    assert type(number) is int and type(rate) is type(std) is float
+
+
+def test_one_candidate_is_chosen_whatever_it_says():
+    assert chosen(candidate(0.0, 0.9, -1e6)) == (0, 0.9, pytest.approx(0.01))
+
+
+def test_candidates_speak_of_the_noise_in_proportion_to_their_evidence():
+    """One is three times as likely as the other; what they disagree about is a part of the standard error."""
+    _, rate, std = chosen(candidate(0.2, 0.2, np.log(3)), candidate(0.2, 0.3, 0.0))
+    assert rate == pytest.approx(0.225)
+    variance = 0.01**2 + 0.75 * 0.025**2 + 0.25 * 0.075**2
+    assert std == pytest.approx(variance**0.5)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2, 0.4])
+def test_where_evidence_is_equal_as_much_is_forgotten_as_is_wrong(rate):
+    forget_rates = [0.0, 0.1, 0.2, 0.3, 0.4]
+    number, _, _ = chosen(*(candidate(each, rate, -500.0) for each in forget_rates))
+    assert forget_rates[number] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("more", "expected"), [(1.9, 0), (2.1, 1)])
+def test_evidence_weighs_against_what_is_expected(more, expected):
+    """Two standard deviations of 0.1 from the noise rate are worth two units of log likelihood."""
+    number, _, _ = chosen(candidate(0.2, 0.2, 0.0), candidate(0.4, 0.2, more))
+    assert number == expected
+
+
+# --- contradiction ---------------------------------------------------------------------------------------------------
+
+
+def mixture(right=0.7, evidence=0.0):
+    """Predicts the mixture of two labels, which explains them without noise."""
+    return candidate(0.0, 0.0, evidence, right=right)
+
+
+def test_one_that_finds_as_much_noise_as_it_forgets_is_taken_where_the_best_finds_none():
+    number, rate, std = chosen(mixture(), candidate(0.3, 0.3, -80.0, std=0.02))
+    assert (number, rate, std) == (1, 0.3, 0.02)
+
+
+@pytest.mark.parametrize(("loss", "expected"), [(0.0, 1), (0.003, 1), (0.005, 0), (0.1, 0)])
+def test_but_only_where_it_predicts_the_given_labels_as_often(loss, expected):
+    """Of k labels that one predicts and the other does not, two standard errors are 2 * sqrt(k)."""
+    assert (loss * N > 2 * (loss * N) ** 0.5) == (expected == 0)
+    number, rate, _ = chosen(mixture(right=0.7), candidate(0.3, 0.3, -80.0, right=0.7 - loss))
+    assert number == expected
+    assert rate == pytest.approx(0.3 if expected else 0.0)
+
+
+def test_labels_are_counted_by_weight():
+    weights = np.where(np.arange(N) < 650, 1.0, 0.0)  # where they differ there is none
+    pair = mixture(right=0.7), candidate(0.3, 0.3, -80.0, right=0.65)
+    assert chosen(*pair)[0] == 0
+    assert chosen(*pair, weights=weights)[0] == 1
+
+
+def test_one_that_finds_less_than_it_forgets_contradicts_nothing():
+    assert chosen(mixture(), candidate(0.4, 0.3, -80.0))[0] == 0
+
+
+def test_one_that_forgets_next_to_nothing_contradicts_nothing():
+    less = MINIMUM_FORGET_RATE / 2
+    assert chosen(mixture(), candidate(less, 0.3, -80.0))[0] == 0
+
+
+@pytest.mark.parametrize("above", [-0.01, 0.01])
+def test_two_that_find_about_the_same_do_not_contradict_each_other(above):
+    """It has to be more than twice as much."""
+    number, _, _ = chosen(candidate(0.1, 0.15, 0.0), candidate(0.3, 0.3 + above, -80.0))
+    assert number == (above > 0)
+
+
+def test_of_several_that_contradict_the_best_the_one_that_forgets_the_most_is_taken():
+    candidates = [mixture(), candidate(0.2, 0.3, -20.0), candidate(0.3, 0.35, -80.0), candidate(0.6, 0.5, -90.0)]
+    assert chosen(*candidates)[:2] == (2, 0.35)
+
+
+def test_one_that_predicts_worse_leaves_the_place_to_the_next():
+    candidates = [mixture(), candidate(0.2, 0.2, -20.0), candidate(0.3, 0.35, -80.0, right=0.5)]
+    assert chosen(*candidates)[:2] == (1, 0.2)
+
+
+def test_the_best_is_kept_where_it_finds_the_noise_itself():
+    assert chosen(candidate(0.0, 0.0, -80.0), candidate(0.3, 0.3, 0.0))[0] == 1
+    assert chosen(candidate(0.0, 0.3, 0.0), candidate(0.4, 0.4, -80.0))[0] == 0
