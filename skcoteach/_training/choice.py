@@ -38,11 +38,11 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, f
     The evidence of a candidate is the averaged likelihood of the given labels, together with an expectation: what is
     forgotten is about what is wrong.
 
-    Where labels are confused in pairs, networks that forget nothing predict the mixture of two labels itself, which
-    explains the given labels at least as well as noise does. Then two explanations contradict each other: overlapping
-    classes without noise, and a candidate that finds as much noise as it forgets. The likelihood cannot tell them
-    apart, so the latter is taken if it predicts the given labels as often, within two standard errors; of several such
-    candidates, the one that forgets the most.
+    Where, of three or more classes, some are given for certain others, networks that forget nothing predict the mixture
+    of labels itself, which explains the given labels at least as well as noise does. Then two explanations contradict
+    each other: overlapping classes without noise, and a candidate that finds as much noise of this kind as it forgets.
+    The likelihood cannot tell them apart, so the latter is taken if it predicts the given labels as often, within two
+    standard errors; of several such candidates, the one that forgets the most.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, f
     forget_rates, rates, stds = _numbers(candidates)
     evidence, rate, std = _evidence(candidates)
     chosen = int(evidence.argmax())
-    contradicting = _is_consistent(forget_rates, rates) & (rate < rates / 2)
+    contradicting = _is_consistent(candidates) & (rate < rates / 2)
     for other in sorted(np.flatnonzero(contradicting), key=lambda each: -forget_rates[each]):
         if _as_often_right(candidates[other].right, candidates[chosen].right, weights):
             return int(other), float(rates[other]), float(stds[other])
@@ -72,10 +72,10 @@ def promising(candidates: Sequence[Candidate], n: int) -> list[int]:
     The first one, which is to forget nothing; the consistent one that forgets the most; and those with the most
     evidence.
     """
-    forget_rates, rates, _ = _numbers(candidates)
+    forget_rates, *_ = _numbers(candidates)
     evidence, *_ = _evidence(candidates)
     kept = {0}
-    consistent = np.flatnonzero(_is_consistent(forget_rates, rates))
+    consistent = np.flatnonzero(_is_consistent(candidates))
     if len(consistent):
         kept.add(int(consistent[forget_rates[consistent].argmax()]))
     for each in np.argsort(-evidence, kind="stable"):
@@ -101,8 +101,11 @@ def _evidence(candidates: Sequence[Candidate]) -> tuple[np.ndarray, float, float
     return evidence - ((forget_rates - mean) / FORGET_RATE_STD) ** 2 / 2, mean, float(std)
 
 
-def _is_consistent(forget_rates: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    return (forget_rates >= MINIMUM_FORGET_RATE) & (rates >= CONSISTENT_SHARE * forget_rates)
+def _is_consistent(candidates: Sequence[Candidate]) -> np.ndarray:
+    """Whether each finds as much as it forgets, and that some of three or more classes are given for certain others."""
+    forget_rates, rates, _ = _numbers(candidates)
+    of_that_kind = np.array([len(each.fit.matrix) > 2 and not each.fit.is_symmetric for each in candidates])
+    return of_that_kind & (forget_rates >= MINIMUM_FORGET_RATE) & (rates >= CONSISTENT_SHARE * forget_rates)
 
 
 def _as_often_right(one: np.ndarray, other: np.ndarray, weights: np.ndarray) -> bool:

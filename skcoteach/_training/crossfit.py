@@ -11,13 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from torch import Tensor, nn
 
 from skcoteach._data.sampling import stratified_order
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import DivergedError
-from skcoteach._noise_likelihood import NoiseFit, confident_rate, fit_noise, smoothed
+from skcoteach._noise_likelihood import NoiseFit, confident_rate, fit_noise
 from skcoteach._training.choice import Candidate, choose, promising
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import initial_weights, predictions, random_state
@@ -141,7 +140,6 @@ class CrossFit:
             forget_rate = float(shares @ of_classes)
         scale = noise_rate / fit.rate if fit.rate else 0.0
         matrix = np.eye(data.n_classes) + scale * (fit.matrix - np.eye(data.n_classes))
-        true = softmax(np.log(smoothed(probabilities[counted])) / fit.temperature, axis=1)
         quality = np.nan_to_num(probabilities[np.arange(len(data.codes)), data.codes])
         return NoiseEstimate(
             forget_rate=forget_rate,
@@ -151,7 +149,7 @@ class CrossFit:
             noise_matrix=torch.from_numpy(matrix.clip(0)),
             quality=torch.from_numpy(quality).double(),
             predicted=torch.from_numpy(probabilities.argmax(axis=1)),
-            confidence=float(np.average(true.max(axis=1), weights=weights[counted])),
+            confidence=fit.confidence,
         )
 
     @property

@@ -26,7 +26,7 @@ from skcoteach._training.device import (
     order_and_noise,
     predictions,
     random_state,
-    scale_of_logits,
+    calibration,
     sum_dtype,
     without_autocast,
 )
@@ -187,12 +187,12 @@ def test_random_state_does_not_depend_on_what_ran_before():
 
 def test_every_purpose_has_random_numbers_of_its_own():
     purposes = [initial_weights(3), memory_layout_probe(3)]
-    purposes += [each(3, epoch) for each in (order_and_noise, predictions, scale_of_logits) for epoch in (0, 1)]
+    purposes += [each(3, epoch) for each in (order_and_noise, predictions, calibration) for epoch in (0, 1)]
     drawn = [draw(*entropy) for entropy in purposes]
     assert len(set(drawn)) == len(purposes) == 8
     for own in (initial_weights, memory_layout_probe):
         assert draw(*own(3)) != draw(*own(4))
-    for own in (order_and_noise, predictions, scale_of_logits):
+    for own in (order_and_noise, predictions, calibration):
         assert draw(*own(3, 1)) != draw(*own(4, 1))
 
 

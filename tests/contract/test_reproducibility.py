@@ -125,7 +125,6 @@ def default_device_without_numbers():
     torch.set_default_device(None)
 
 
-@pytest.mark.xfail(strict=True, reason="Trainer._rates makes its rates on the default device")
 @pytest.mark.parametrize("make", [np.array, Items, sparse.csr_array])
 def test_a_default_device_of_torch_is_no_obstacle(make, table, default_device_without_numbers):
     X, y = make(table[0]), table[1]
@@ -135,7 +134,6 @@ def test_a_default_device_of_torch_is_no_obstacle(make, table, default_device_wi
     assert_array_equal(estimator.fit(X, y).predict_proba(X), expected)
 
 
-@pytest.mark.xfail(strict=True, reason="Trainer._rates makes its rates on the default device")
 @pytest.mark.parametrize("make", [np.array, Items])
 def test_a_default_device_of_torch_is_no_obstacle_to_the_estimate(make, noisy, default_device_without_numbers):
     X, given = make(noisy[0]), noisy[1]

