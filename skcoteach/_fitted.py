@@ -27,7 +27,7 @@ from skcoteach._training.trainer import Trainer
 #: Logits are never divided by less or more, and so many examples say by how much.
 MINIMUM_TEMPERATURE, MAXIMUM_TEMPERATURE, CALIBRATION_EXAMPLES = 0.2, 20.0, 4096
 
-Networks = tuple[nn.Module, nn.Module]
+Networks = tuple[nn.Module, ...]
 
 
 @dataclass(frozen=True)

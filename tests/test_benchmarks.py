@@ -1,5 +1,6 @@
 """The experiments run from the command line, and what they share does what it says."""
 
+import contextlib
 import functools
 import io
 import json
@@ -94,7 +95,7 @@ def test_digits_prints_a_row_for_each_noise_and_stores_where_figures_come_from(t
 
 def test_the_demo_prints_its_table_and_says_where_the_picture_is(tmp_path, capsys):
     picture = tmp_path / "curves.png"
-    main(["demo", "--epochs", "2", "--picture", str(picture)])
+    main(["demo", "--epochs", "10", "--picture", str(picture)])
     printed = capsys.readouterr().out
     for words in ("plain networks", "co-teaching", "test accuracy", "wrong labels among the kept", "seconds"):
         assert words in printed
@@ -104,13 +105,13 @@ def test_the_demo_prints_its_table_and_says_where_the_picture_is(tmp_path, capsy
 
 def test_noise_prints_its_tables_and_stores_every_single_figure(tmp_path, capsys):
     file = tmp_path / "noise.json"
-    few = ["--datasets", "digits", "--cells", "none", "pair 0.2", "--seeds", "2", "--cv-seeds", "1", "--epochs", "2"]
+    few = ["--datasets", "digits", "--cells", "none", "pair 0.2", "--seeds", "2", "--cv-seeds", "1", "--epochs", "10"]
     main(["noise", *few, "--first-seed", "100", "--jobs", "1", "--json", str(file)])
     printed = capsys.readouterr().out
     for words in ("digits: forget rate", "| pair 0.2 ", "label issues, average precision", "pruned by CleanLearning"):
         assert words in printed
     stored = json.loads(file.read_text())
-    assert stored["command"].endswith('--first-seed 100 --epochs 2 --cells "none" "pair 0.2"')
+    assert stored["command"].endswith('--first-seed 100 --epochs 10 --cells "none" "pair 0.2"')
     first, second = stored["figures"]["digits"]["pair 0.2"]
     assert (first["seed"], second["seed"]) == (100, 101)
     assert abs(first["estimated_rate"] - first["true_rate"]) < 0.1
@@ -273,7 +274,10 @@ def predicted_on_digits(method, recipe_for):
 @pytest.mark.parametrize("part", recipes.PARTS)
 def test_without_a_part_something_else_is_predicted(part):
     recipe_for = "digits" if part in ("weight-decay", "slow-warm-up") else "mnist"
-    difference = predicted_on_digits(f"without-{part}", recipe_for) - predicted_on_digits("true", recipe_for)
+    starves = pytest.warns(UserWarning, match="nothing was kept in the last epoch")
+    with starves if part == "floor" else contextlib.nullcontext():
+        changed = predicted_on_digits(f"without-{part}", recipe_for)
+    difference = changed - predicted_on_digits("true", recipe_for)
     assert np.abs(difference).max() > 1e-3
 
 

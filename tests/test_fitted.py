@@ -28,10 +28,10 @@ from _training.builders import (
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from skcoteach._noise_likelihood import drawn
 from skcoteach import _classifier, _fitted
 from skcoteach._data.training_data import TrainingData
 from skcoteach._fitted import MAXIMUM_TEMPERATURE, MINIMUM_TEMPERATURE, go_on
+from skcoteach._noise_likelihood import drawn
 from skcoteach._training import crossfit
 from skcoteach._training.noise_estimate import NoiseEstimate
 from skcoteach._training.trainer import Trainer
@@ -339,11 +339,15 @@ def confidence_of(networks, temperature, X=X, weights=None):
     return np.average(probabilities.amax(1).numpy(), weights=weights)
 
 
+def nothing_to_forget(**other):
+    return found(Y, forget_rate=0.0, class_forget_rates=None, **other)
+
+
 @pytest.mark.parametrize("parameters", [{}, {"module": Net}, {"average_decay": 0.99}], ids=["plain", "Net", "averaged"])
 @pytest.mark.parametrize("wanted", [0.4, 0.5, 0.6])
 def test_at_the_temperature_the_networks_are_as_sure_as_was_right_out_of_sample(wanted, parameters):
     weights = np.random.default_rng(0).integers(0, 4, N).astype(float)
-    estimate = found(Y, confidence=wanted)
+    estimate = nothing_to_forget(confidence=wanted)
     fitted = start(noise_estimate=estimate, sample_weight=weights, lr=0.02, **parameters).run(6).fitted()
     assert type(fitted["temperature_"]) is float
     assert MINIMUM_TEMPERATURE < fitted["temperature_"] < MAXIMUM_TEMPERATURE
@@ -352,7 +356,7 @@ def test_at_the_temperature_the_networks_are_as_sure_as_was_right_out_of_sample(
 
 
 def test_weights_of_classes_do_not_count_in_the_temperature():
-    estimate = found(Y, confidence=0.6)
+    estimate = nothing_to_forget(confidence=0.6)
     factors = {"a": 9.0, "b": 1.0, "c": 0.5}
     fitted = start(noise_estimate=estimate, class_weight=factors, lr=0.02).run(6).fitted()
     assert confidence_of(fitted["modules_"], fitted["temperature_"]) == pytest.approx(0.6, abs=1e-4)
@@ -360,13 +364,28 @@ def test_weights_of_classes_do_not_count_in_the_temperature():
 
 @pytest.mark.parametrize(("wanted", "expected"), [(1 / 3, MAXIMUM_TEMPERATURE), (1.0, MINIMUM_TEMPERATURE)])
 def test_the_temperature_is_bounded_where_networks_cannot_be_so_sure_or_unsure(wanted, expected):
-    training = start(noise_estimate=found(Y, confidence=wanted)).run(1)
+    training = start(noise_estimate=nothing_to_forget(confidence=wanted)).run(1)
     assert training.fitted()["temperature_"] == expected
+
+
+@pytest.mark.parametrize("module", [Net, None], ids=["Net", "default"])
+def test_networks_that_forget_are_made_less_sure_but_never_surer(module):
+    training = start(noise_estimate=found(Y), module=module).run(3)
+    sure = confidence_of(training.fitted()["modules_"], 1.0)
+    estimates = {change: found(Y, confidence=sure + change) for change in (-0.03, 0.0, 0.03, 1 - sure)}
+    temperatures = {}
+    for change, estimate in estimates.items():
+        training = start(noise_estimate=estimate, module=module).run(3)
+        temperatures[change] = training.fitted()["temperature_"]
+    assert 1 < temperatures[-0.03] < MAXIMUM_TEMPERATURE
+    assert confidence_of(training.fitted()["modules_"], temperatures[-0.03]) == pytest.approx(sure - 0.03, abs=1e-4)
+    assert temperatures[0.0] == pytest.approx(1.0, abs=1e-4)
+    assert temperatures[0.03] == temperatures[1 - sure] == 1.0
 
 
 def test_of_many_examples_some_say_how_sure_the_networks_are(monkeypatch):
     monkeypatch.setattr(_fitted, "CALIBRATION_EXAMPLES", 25)
-    fitted = start(noise_estimate=found(Y, confidence=0.6), lr=0.02).run(6).fitted()
+    fitted = start(noise_estimate=nothing_to_forget(confidence=0.6), lr=0.02).run(6).fitted()
     some = drawn(np.arange(len(X)), 25)
     sure = [confidence_of(fitted["modules_"], fitted["temperature_"], X[rows]) for rows in (some, slice(None))]
     assert sure[0] == pytest.approx(0.6, abs=1e-4) != sure[1]
@@ -390,7 +409,7 @@ def test_the_temperature_of_an_earlier_fit_is_kept():
 
 @MODULES
 def test_the_weights_are_those_of_the_training_whatever_the_temperature(module):
-    training = start(noise_estimate=found(Y), module=module).run(2)
+    training = start(noise_estimate=nothing_to_forget(), module=module).run(2)
     fitted = training.fitted()
     assert fitted["temperature_"] != 1
     assert equal(bits(fitted["modules_"]), bits(training.trainer.networks))
@@ -653,7 +672,7 @@ def test_an_optimizer_starts_anew_where_a_layer_was_frozen():
 
 @pytest.mark.parametrize("average_decay", [None, 0.9])
 def test_a_resumed_training_has_the_weights_and_the_average_of_the_earlier_whatever_the_temperature(average_decay):
-    training = start(noise_estimate=found(Y), average_decay=average_decay).run(2)
+    training = start(noise_estimate=nothing_to_forget(), average_decay=average_decay).run(2)
     last, before = bits(training.trainer.networks), frozen(training.trainer.state_dict()["average"])
     fitted = training.fitted()
     assert fitted["temperature_"] != 1

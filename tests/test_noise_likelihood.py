@@ -97,6 +97,15 @@ def test_temperature_is_that_of_the_posteriors_where_there_is_noise():
 
 
 @pytest.mark.parametrize(
+    "noise", [np.eye(4), transition_matrix("symmetric", 0.2, 4), transition_matrix("pair", 0.3, 4)]
+)
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.5])
+def test_confidence_is_as_high_as_the_most_likely_true_class_is_true(temperature, noise):
+    labels, true, pred_probs = drawn(noise, temperature)
+    assert fitted(labels, pred_probs).confidence == pytest.approx((pred_probs.argmax(axis=1) == true).mean(), abs=0.03)
+
+
+@pytest.mark.parametrize(
     "noise", [np.eye(3), transition_matrix("symmetric", 0.3, 3), transition_matrix("pair", 0.3, 3)]
 )
 def test_more_examples_say_more(noise):
@@ -144,6 +153,7 @@ def test_what_is_found_are_probabilities_and_right_labels_are_the_most_frequent(
     np.testing.assert_allclose(fit.matrix.sum(axis=0), 1, rtol=1e-9)
     assert (fit.matrix.diagonal() > off_diagonal_part(fit.matrix).max(axis=0)).all()
     assert 0 <= fit.rate < 1 and 0 <= fit.rate_std < 1 and np.isfinite(fit.log_evidence)
+    assert 1 / n_classes - 1e-9 < fit.confidence < 1 + 1e-9
     given_shares = np.bincount(labels, weights, n_classes) / weights.sum()
     np.testing.assert_allclose(fit.joint.sum(axis=1), given_shares, rtol=0, atol=1e-9)
 

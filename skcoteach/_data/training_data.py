@@ -35,8 +35,6 @@ class TrainingData:
         Indices of the examples that are trained on: those that have weight.
     drawn_targets : Tensor of shape (n_drawn,), int64, on the CPU
         Their given labels.
-    largest_weight : float
-        No example has more.
     """
 
     inputs: Inputs
@@ -48,7 +46,6 @@ class TrainingData:
     weights: Tensor
     drawn: Tensor
     drawn_targets: Tensor
-    largest_weight: float
 
     @classmethod
     def of(cls, data: ValidatedData, device: torch.device, dtype: torch.dtype, *, as_indices: bool) -> "TrainingData":
@@ -75,7 +72,6 @@ class TrainingData:
             weights=weights.to(device),
             drawn=torch.from_numpy(drawn),
             drawn_targets=torch.from_numpy(data.codes[drawn]).long(),
-            largest_weight=float(weights.max()),
         )
 
     @property

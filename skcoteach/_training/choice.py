@@ -60,9 +60,9 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, f
     evidence, rate, std = _evidence(candidates)
     chosen = int(evidence.argmax())
     contradicting = _is_consistent(candidates) & (rate < rates / 2)
-    for other in sorted(np.flatnonzero(contradicting), key=lambda each: -forget_rates[each]):
+    for other in sorted(np.flatnonzero(contradicting).tolist(), key=lambda each: -forget_rates[each]):
         if _as_often_right(candidates[other].right, candidates[chosen].right, weights):
-            return int(other), float(rates[other]), float(stds[other])
+            return other, float(rates[other]), float(stds[other])
     return chosen, rate, std
 
 

@@ -93,7 +93,7 @@ class CrossFit:
         self._n_done = 0  # by trainers that were replaced
         self._class_rates: np.ndarray | None = None
         side_by_side = FORGET_RATES_OF_FEW if len(data.drawn) < FEW_EXAMPLES else FORGET_RATES
-        rounds = [side_by_side] if self._joined else [(math.nan,), (0.0,)]
+        rounds: list[tuple[float, ...]] = [side_by_side] if self._joined else [(math.nan,), (0.0,)]
         self.max_steps = 2 * self._n_epochs * len(rounds)
         self._rounds = iter(rounds)
         self._begin_round()
@@ -163,7 +163,7 @@ class CrossFit:
 
     def _begin_round(self) -> None:
         """Fresh networks; those of all candidates start alike."""
-        self._round = next(self._rounds, ())
+        self._round: tuple[float, ...] = next(self._rounds, ())
         self._trainers = [
             Trainer(own, half, NoiseEstimate(0.0), [copy.deepcopy(each) for _ in self._round for each in pair])
             for own, half, pair in zip(self._configs, self._halves, self._pairs, strict=True)

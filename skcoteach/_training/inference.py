@@ -15,7 +15,7 @@ from skcoteach._training.engines.layers import leaves_inputs_alone
 @torch.no_grad()
 @without_autocast()
 def predict(
-    networks: tuple[nn.Module, nn.Module],
+    networks: Sequence[nn.Module],
     inputs: Inputs,
     combine: Callable[[Tensor], Tensor],
     indices: Tensor | None = None,
@@ -26,7 +26,7 @@ def predict(
 
     Parameters
     ----------
-    networks : tuple of two nn.Module
+    networks : sequence of two nn.Module
         In eval mode.
     inputs : Inputs of length n_samples
     combine : callable

@@ -4,17 +4,23 @@ import numpy as np
 import pytest
 
 from skcoteach._noise_likelihood import NoiseFit, symmetric_matrix
-from skcoteach._training.choice import MINIMUM_FORGET_RATE, Candidate, choose
+from skcoteach._training.choice import CONSISTENT_SHARE, MINIMUM_FORGET_RATE, Candidate, choose, promising
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 N = 1000
 
 
-def candidate(forget_rate, rate, log_evidence, *, std=0.01, right=0.7):
-    """One that predicts so large a share of the given labels, the first ones."""
-    joint = np.diag([0.5, 0.5])
-    fit = NoiseFit(log_evidence, rate, std, symmetric_matrix(rate, 2), joint, 1.0)
+def pair_matrix(rate, n_classes=3):
+    """Of each class this share is given as the next one."""
+    right = np.eye(n_classes)
+    return right + rate * (np.roll(right, 1, axis=0) - right)
+
+
+def candidate(forget_rate, rate, log_evidence, *, std=0.01, right=0.7, matrix=pair_matrix):
+    """One that predicts so large a share of the given labels, the first ones, and finds noise of this kind."""
+    matrix = matrix(rate)
+    fit = NoiseFit(log_evidence, rate, std, matrix, matrix / len(matrix), temperature=1.0, confidence=0.9)
     return Candidate(forget_rate, fit, np.arange(N) < right * N)
 
 
@@ -99,6 +105,16 @@ def test_one_that_forgets_next_to_nothing_contradicts_nothing():
     assert chosen(mixture(), candidate(less, 0.3, -80.0))[0] == 0
 
 
+@pytest.mark.parametrize(
+    "matrix",
+    [lambda rate: symmetric_matrix(rate, 3), lambda rate: pair_matrix(rate, 2), lambda rate: symmetric_matrix(rate, 2)],
+    ids=["symmetric", "of two classes", "symmetric, of two classes"],
+)
+def test_noise_by_which_no_class_is_given_for_a_certain_one_of_several_others_contradicts_nothing(matrix):
+    number, rate, _ = chosen(mixture(), candidate(0.3, 0.3, -80.0, matrix=matrix))
+    assert (number, rate) == (0, pytest.approx(0.0, abs=1e-9))
+
+
 @pytest.mark.parametrize("above", [-0.01, 0.01])
 def test_two_that_find_about_the_same_do_not_contradict_each_other(above):
     """It has to be more than twice as much."""
@@ -119,3 +135,83 @@ def test_one_that_predicts_worse_leaves_the_place_to_the_next():
 def test_the_best_is_kept_where_it_finds_the_noise_itself():
     assert chosen(candidate(0.0, 0.0, -80.0), candidate(0.3, 0.3, 0.0))[0] == 1
     assert chosen(candidate(0.0, 0.3, 0.0), candidate(0.4, 0.4, -80.0))[0] == 0
+
+
+# --- what is worth while to go on with -------------------------------------------------------------------------------
+
+
+def gone_on_with(n, *candidates):
+    return promising(candidates, n)
+
+
+@pytest.mark.parametrize("matrix", [pair_matrix, lambda rate: symmetric_matrix(rate, 3)], ids=["pair", "symmetric"])
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6])
+def test_so_many_go_on_each_of_them_once_and_in_their_order(n, matrix):
+    evidence = np.random.default_rng(n).permutation(5) * 10.0
+    candidates = [
+        candidate(rate, 0.2, each, matrix=matrix) for rate, each in zip(np.arange(5) / 10, evidence, strict=True)
+    ]
+    kept = gone_on_with(n, *candidates)
+    assert kept == sorted({*kept}) and len(kept) == min(n, 5)
+    assert {type(each) for each in kept} == {int}
+
+
+def test_the_first_goes_on_whatever_it_says_and_others_by_their_evidence():
+    evidence = [-1e6, -30.0, -10.0, -20.0, -40.0]
+    candidates = [candidate(0.0, 0.01, each) for each in evidence]
+    assert gone_on_with(1, *candidates) == [0]
+    assert gone_on_with(2, *candidates) == [0, 2]
+    assert gone_on_with(3, *candidates) == [0, 2, 3]
+    assert gone_on_with(4, *candidates) == [0, 1, 2, 3]
+
+
+def test_evidence_is_that_together_with_what_is_expected():
+    """What is forgotten is about what is wrong: of several that explain the labels equally, the nearest go on."""
+    candidates = [candidate(rate, 0.32, -500.0) for rate in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)]
+    consistent = 3  # as well as those that forget less
+    assert gone_on_with(2, *candidates) == [0, consistent]
+    assert gone_on_with(3, *candidates) == [0, 3, 4]
+    assert gone_on_with(4, *candidates) == [0, 2, 3, 4]
+
+
+def test_of_those_with_equal_evidence_the_first_ones_go_on():
+    assert gone_on_with(3, *[candidate(0.0, 0.0, -500.0)] * 6) == [0, 1, 2]
+
+
+def test_the_one_that_finds_as_much_as_it_forgets_goes_on_however_little_speaks_for_it():
+    """Of several such, the one that forgets the most."""
+    candidates = [
+        mixture(),
+        candidate(0.05, 0.0, -1.0),
+        candidate(0.2, 0.3, -300.0),
+        candidate(0.3, 0.35, -800.0),
+        candidate(0.6, 0.5, -900.0),
+    ]
+    assert gone_on_with(2, *candidates) == [0, 3]
+    assert gone_on_with(3, *candidates) == [0, 1, 3]
+
+
+@pytest.mark.parametrize(("above", "expected"), [(-0.01, [0, 1]), (0.01, [0, 2])])
+def test_nearly_as_much_is_enough(above, expected):
+    found = 0.4 * (CONSISTENT_SHARE + above)
+    assert gone_on_with(2, mixture(), candidate(0.05, 0.0, -1.0), candidate(0.4, found, -800.0)) == expected
+
+
+@pytest.mark.parametrize(
+    "inconsistent",
+    [
+        candidate(0.4, 0.3, -800.0),
+        candidate(MINIMUM_FORGET_RATE / 2, 0.3, -800.0),
+        candidate(0.3, 0.3, -800.0, matrix=lambda rate: symmetric_matrix(rate, 3)),
+        candidate(0.3, 0.3, -800.0, matrix=lambda rate: pair_matrix(rate, 2)),
+    ],
+    ids=["finds less", "forgets next to nothing", "symmetric", "two classes"],
+)
+def test_one_that_could_contradict_nothing_goes_on_by_its_evidence_alone(inconsistent):
+    assert gone_on_with(2, mixture(), candidate(0.05, 0.0, -1.0), inconsistent) == [0, 1]
+    assert gone_on_with(2, mixture(), inconsistent, candidate(0.05, 0.0, -900.0)) == [0, 1]
+
+
+def test_how_many_labels_are_predicted_does_not_count_half_way():
+    worse = candidate(0.3, 0.3, -80.0, right=0.1)
+    assert gone_on_with(2, mixture(right=0.9), candidate(0.05, 0.0, -1.0), worse) == [0, 2]

@@ -25,13 +25,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skcoteach._errors import DivergedError
-from skcoteach._noise_likelihood import confident_rate, fit_noise, smoothed
+from skcoteach._noise_likelihood import TEMPERATURES, confident_rate, fit_noise, smoothed
 from skcoteach._training import crossfit
 from skcoteach._training.crossfit import (
     FORGET_RATES,
     FORGET_RATES_OF_FEW,
     MAXIMUM_FORGET_RATE,
     MINIMUM_CLASS_SIZE,
+    N_PROMISING,
     CrossFit,
 )
 from skcoteach._training.inference import mean_probabilities, predict
@@ -81,7 +82,7 @@ class Pairs:
     """Stands for the trainer of a half: learns nothing, and writes down what it was asked to do."""
 
     def __init__(self, config, half, noise_estimate, networks):
-        self.config, self.half, self.networks = config, half, networks
+        self.config, self.data, self.noise_estimate, self.networks = config, half, noise_estimate, networks
         self.rates = []
 
     @property
@@ -105,7 +106,7 @@ def run_scripted(codes, adaptive, plain=None, weights=None, *, trainer=Pairs, da
     """The trainers and the cross-fit, where pairs give these answers, stage by stage.
 
     ``side_by_side`` are those of pairs that are trained together, in the order of their forget rates; ``adaptive`` and
-    ``plain`` those of pairs that come one after the other.
+    ``plain`` those of pairs that come one after the other. Of the former those that go on half-way have new trainers.
     """
     config = config_with(module=Answers, **{"epochs": 20, "batch_size": 100, "lr": 0.01} | fields)
     data = training_data(codes, weights) if data is None else data
@@ -115,7 +116,9 @@ def run_scripted(codes, adaptive, plain=None, weights=None, *, trainer=Pairs, da
         trainers.append(trainer(config, half, noise_estimate, networks))
         scripts = side_by_side or [adaptive if len(trainers) <= 2 else plain or adaptive]
         for number, network in enumerate(networks):
-            network.stages = [torch.as_tensor(each, dtype=torch.float32, device="cpu") for each in scripts[number // 2]]
+            network.stages = network.stages or [
+                torch.as_tensor(each, dtype=torch.float32, device="cpu") for each in scripts[number // 2]
+            ]
         return trainers[-1]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -158,11 +161,11 @@ def test_halves_are_stratified_by_given_class_and_share_no_example(codes, seed, 
         patch.setattr(crossfit, "Trainer", lambda *arguments: halved.append(Pairs(*arguments)) or halved[-1])
         CrossFit(config_with(module=Answers, seed=seed), training_data(codes, weights), ())
     first, second = halved
-    halves = [first.half.drawn.tolist(), second.half.drawn.tolist()]
+    halves = [first.data.drawn.tolist(), second.data.drawn.tolist()]
     assert sorted(halves[0] + halves[1]) == [i for i, weight in enumerate(weights) if weight > 0]
     assert 0 <= len(halves[0]) - len(halves[1]) <= 1
     for trainer, half in zip((first, second), halves, strict=True):
-        assert trainer.half.drawn_targets.tolist() == [codes[i] for i in half]
+        assert trainer.data.drawn_targets.tolist() == [codes[i] for i in half]
     for code in range(4):
         counts = [sum(codes[i] == code for i in half) for half in halves]
         # up to any point of the line either half is less than one off its share; a class lies between two points
@@ -174,17 +177,17 @@ def test_either_half_has_about_half_of_every_given_class(seed):
     codes = np.random.default_rng(seed).permutation(np.repeat([0, 1, 2], [120, 60, 20]))
     trainers, _ = run_scripted(codes, [np.eye(3)[codes]], seed=seed, epochs=2)
     for trainer in trainers[:2]:
-        assert np.abs(np.bincount(trainer.half.drawn_targets) - [60, 30, 10]).max() < 2
+        assert np.abs(np.bincount(trainer.data.drawn_targets) - [60, 30, 10]).max() < 2
 
 
 def test_halves_are_drawn_anew_for_another_seed_and_are_those_of_all_rounds():
     halves = []
     for seed in (0, 0, 1):
         trainers, _ = run_scripted(CODES, [NOISY], seed=seed)
-        assert [trainer.half.drawn.tolist() for trainer in trainers[2:]] == [
-            trainer.half.drawn.tolist() for trainer in trainers[:2]
+        assert [trainer.data.drawn.tolist() for trainer in trainers[2:]] == [
+            trainer.data.drawn.tolist() for trainer in trainers[:2]
         ]
-        halves.append(trainers[0].half.drawn.tolist())
+        halves.append(trainers[0].data.drawn.tolist())
     assert halves[0] == halves[1] != halves[2]
 
 
@@ -193,9 +196,9 @@ def test_both_halves_see_all_that_is_known_of_the_examples_and_get_seeds_of_thei
     trainers, _ = run_scripted(CODES, [NOISY], None, weights)
     assert len({0, *(trainer.config.seed for trainer in trainers)}) == 3
     for trainer in trainers:
-        assert trainer.half.weights.tolist() == weights.tolist()
-        assert trainer.half.targets.tolist() == CODES.tolist()
-        assert trainer.half.n_classes == 2
+        assert trainer.data.weights.tolist() == weights.tolist()
+        assert trainer.data.targets.tolist() == CODES.tolist()
+        assert trainer.data.n_classes == 2
 
 
 def test_each_example_is_predicted_by_the_pair_that_it_does_not_belong_to():
@@ -206,7 +209,7 @@ def test_each_example_is_predicted_by_the_pair_that_it_does_not_belong_to():
         predicted = [trainer.networks[0].predicted for trainer in (first, second)]
         assert sorted(predicted[0] + predicted[1]) == sorted([*range(600)] * n_asked)
         for trainer, examples in zip((first, second), predicted, strict=True):
-            assert not set(examples) & set(trainer.half.drawn.tolist())
+            assert not set(examples) & set(trainer.data.drawn.tolist())
             assert trainer.networks[1].predicted == examples
     estimate, expected = cross_fit.noise_estimate(), probabilities_of(NOISY)
     np.testing.assert_allclose(estimate.quality, expected[np.arange(600), CODES], atol=1e-6)
@@ -225,20 +228,21 @@ def test_the_estimate_is_made_of_plain_values_on_the_host():
 @pytest.mark.parametrize(
     ("epochs", "n", "batch_size", "num_iter_per_epoch", "n_epochs"),
     [
-        (100, 2000, 100, None, 20),  # 10 steps an epoch on a half
-        (101, 2000, 100, None, 21),
-        (20, 2000, 100, None, 6),  # 60 steps at least
-        (20, 2100, 100, None, 6),  # 11 steps an epoch
+        (100, 2000, 100, None, 30),  # 10 steps an epoch on a half
+        (101, 2000, 100, None, 31),
+        (10, 2000, 100, None, 6),  # 60 steps at least
+        (10, 2100, 100, None, 6),  # 11 steps an epoch
         (100, 200, 100, None, 60),  # one step an epoch
         (30, 200, 100, None, 30),  # no more epochs than the fit has
-        (100, 600, 100, None, 30),  # of few examples, three tenths
-        (100, 2000, 100, 2, 30),  # no more than two steps an epoch
-        (100, 2000, 100, 50, 20),
-        (5, 2000, 4, None, 2),  # 250 steps an epoch: two epochs at least
+        (100, 600, 100, None, 30),
+        (100, 2000, 100, 1, 60),  # no more than one step an epoch
+        (100, 2000, 100, 50, 30),
+        (5, 2000, 4, None, 2),  # 250 steps an epoch
+        (3, 2000, 4, None, 2),  # two epochs at least
         (1, 2000, 4, None, 2),
     ],
 )
-def test_each_pair_takes_a_fifth_of_the_epochs_of_the_fit_and_60_steps_at_least(
+def test_each_pair_takes_three_tenths_of_the_epochs_of_the_fit_and_60_steps_at_least(
     epochs, n, batch_size, num_iter_per_epoch, n_epochs
 ):
     codes = np.arange(n) % 2
@@ -247,7 +251,7 @@ def test_each_pair_takes_a_fifth_of_the_epochs_of_the_fit_and_60_steps_at_least(
     assert [trainer.epoch for trainer in trainers] == [n_epochs] * 4
     side_by_side = [[np.eye(2)[codes]]] * 9
     trainers, _ = run_scripted(codes, None, side_by_side=side_by_side, **fields)
-    assert [trainer.epoch for trainer in trainers] == [n_epochs] * 2
+    assert [sum(trainer.epoch for trainer in trainers[half::2]) for half in range(2)] == [n_epochs] * 2
 
 
 def test_a_step_is_an_epoch_on_one_of_the_halves_in_turn():
@@ -258,8 +262,10 @@ def test_a_step_is_an_epoch_on_one_of_the_halves_in_turn():
             super().run_epoch(rates)
             ran.append(self)
 
-    trainers, _ = run_scripted(CODES, [NOISY], trainer=Writing)
-    assert ran == [each for pair in (trainers[:2], trainers[2:]) for each in pair * (len(ran) // 4)]
+    for options in ({"adaptive": [NOISY]}, {"adaptive": None, "side_by_side": [[NOISY]] * 9}):
+        ran.clear()
+        trainers, _ = run_scripted(CODES, **options, trainer=Writing)
+        assert ran == [each for pair in (trainers[:2], trainers[2:]) for each in pair * pair[0].epoch]
 
 
 # --- one pair after the other ----------------------------------------------------------------------------------------
@@ -309,21 +315,72 @@ def test_nothing_is_forgotten_where_those_that_forget_nothing_explain_the_labels
 # --- side by side ----------------------------------------------------------------------------------------------------
 
 
+def alike(rates, n_classes=2):
+    return [pytest.approx([rate] * n_classes) for rate in rates]
+
+
 @pytest.mark.parametrize(("n", "rates"), [(999, FORGET_RATES_OF_FEW), (1000, FORGET_RATES)])
-def test_pairs_that_are_trained_side_by_side_forget_more_or_less(n, rates):
+def test_pairs_that_are_trained_side_by_side_forget_more_or_less_and_at_first_of_all_classes_alike(n, rates):
     codes = np.arange(n) % 2
-    trainers, _ = run_scripted(codes, None, side_by_side=[[np.eye(2)[codes]]] * len(rates), epochs=20)
-    for trainer in trainers:
+    scripts = [[posteriors(codes, 0.3)]] * len(rates)
+    trainers, _ = run_scripted(codes, None, side_by_side=scripts, epochs=20)
+    n_epochs = trainers[0].epoch + trainers[2].epoch
+    warm_up = -(-3 * n_epochs // 10)
+    for trainer in trainers[:2]:
         assert len(trainer.networks) == 2 * len(rates)
+        assert trainer.epoch == warm_up + (n_epochs - warm_up) // 2
         for epoch, of_pairs in enumerate(trainer.rates):
-            share = min(epoch / -(-3 * len(trainer.rates) // 10), 1)
-            assert [of_classes[0] for of_classes in of_pairs] == pytest.approx([share * rate for rate in rates])
-            assert all(of_classes == [of_classes[0]] * 2 for of_classes in of_pairs)
+            assert of_pairs == alike([min(epoch / warm_up, 1) * rate for rate in rates])
+
+
+WORSE = posteriors(CODES, 0.45, seed=7)
+
+
+def test_half_way_those_that_are_promising_go_on_in_new_trainers_with_what_they_have_learnt():
+    """Here those that explain the labels best, and the one that forgets nothing."""
+    kept = [0, 2, 4, 7]
+    assert len(kept) == N_PROMISING
+    scripts = [[NOISY + number / 100 if number in kept[1:] else WORSE] for number in range(9)]  # logits tell whose
+    trainers, _ = run_scripted(CODES, None, side_by_side=scripts, epochs=20)
+    assert len(trainers) == 4
+    for before, after in zip(trainers[:2], trainers[2:], strict=True):
+        assert (after.config, after.data, after.noise_estimate) == (before.config, before.data, before.noise_estimate)
+        expected = [before.networks[2 * number + which] for number in kept for which in range(2)]
+        for own, its in zip(after.networks, expected, strict=True):
+            assert torch.equal(own.stages[0], its.stages[0])
+            assert own is not its and own.stage == its.stage + 1  # was asked half-way, and went on
+        for of_pairs in after.rates:
+            forgotten = [np.mean(of_classes) for of_classes in of_pairs]  # the classes are equally frequent
+            assert forgotten == pytest.approx([FORGET_RATES_OF_FEW[number] for number in kept])
+
+
+def test_where_no_noise_is_found_half_way_those_that_go_on_forget_as_before():
+    trainers, cross_fit = run_scripted(CODES, None, side_by_side=[[RIGHT] if n < 4 else [WORSE] for n in range(9)])
+    for trainer in trainers[2:]:
+        assert trainer.rates == [alike(FORGET_RATES_OF_FEW[:4])] * trainer.epoch
+    estimate = cross_fit.noise_estimate()
+    assert (estimate.forget_rate, estimate.class_forget_rates) == (0.0, None)
+
+
+def test_where_noise_is_found_they_forget_of_each_class_what_is_wrong_of_it_and_as_much_as_before_in_all():
+    true = np.arange(900) % 3
+    codes = np.where((true == 0) & (np.random.default_rng(0).random(900) < 0.5), 1, true)
+    data = training_data(codes, np.full(900, 3.0), class_weight={0: 3.0, 1: 1.0, 2: 0.5})
+    learnt = posteriors(true, n_classes=3) + np.log([3.0, 1.0, 0.5])  # as networks do where classes are weighted
+    trainers, _ = run_scripted(codes, None, side_by_side=[[learnt]] * 9, data=data)
+    shares = np.bincount(codes, data.full_weights) / data.full_weights.sum()
+    for trainer in trainers[2:]:
+        assert trainer.rates == [trainer.rates[0]] * trainer.epoch
+        rates = np.array(trainer.rates[0])
+        assert rates @ shares == pytest.approx(FORGET_RATES_OF_FEW[:4])  # a sixth is wrong
+        assert rates.min() >= 0 and rates.max() <= MAXIMUM_CLASS_RATE
+        assert not rates[0].any()
+        assert (rates[1:, 1] > 4 * rates[1:, [0, 2]].max(axis=1)).all()
 
 
 @pytest.mark.parametrize("best", [0, 4, 8])
 def test_the_pair_that_explains_the_labels_best_says_what_to_forget(best):
-    scripts = [[NOISY if number == best else posteriors(CODES, 0.45, seed=7)] for number in range(9)]
+    scripts = [[NOISY if number == best else WORSE] for number in range(9)]
     estimate = estimated(CODES, None, side_by_side=scripts)
     assert estimate.forget_rate == pytest.approx(FORGET_RATES_OF_FEW[best])
     assert estimate.noise_rate == pytest.approx(0.3, abs=2 * estimate.noise_rate_std + 0.02)
@@ -335,13 +392,18 @@ def test_the_pair_that_explains_the_labels_best_says_what_to_forget(best):
 
 
 def test_networks_are_as_sure_on_average_as_the_tempered_probabilities():
+    """On average over the temperatures that explain the labels."""
     weights = np.arange(600) % 3
-    estimate = estimated(CODES, [2 * NOISY], None, weights)  # too sure
-    fit = fit_noise(CODES, probabilities_of(2 * NOISY), weights.astype(float))
+    estimate = estimated(CODES, [4 * NOISY], None, weights)  # too sure
+    fit = fit_noise(CODES, probabilities_of(4 * NOISY), weights.astype(float))
     assert fit.temperature > 1.1
-    tempered = smoothed(probabilities_of(2 * NOISY)) ** (1 / fit.temperature)
-    sure = (tempered / tempered.sum(axis=1, keepdims=True)).max(axis=1)
-    assert estimate.confidence == pytest.approx(np.average(sure, weights=weights))
+    assert estimate.confidence == pytest.approx(fit.confidence)
+    sure = []
+    for temperature in TEMPERATURES:
+        tempered = smoothed(probabilities_of(4 * NOISY)) ** (1 / temperature)
+        sure.append(np.average((tempered / tempered.sum(axis=1, keepdims=True)).max(axis=1), weights=weights))
+    nearest = np.abs(np.log(TEMPERATURES / fit.temperature)).argmin()
+    assert sure[nearest + 1] < estimate.confidence < sure[nearest - 1]
 
 
 def test_the_noise_matrix_is_scaled_to_the_noise_rate():
@@ -401,7 +463,7 @@ def test_a_class_without_weight_says_nothing():
     logits = np.insert(posteriors(codes // 2), 1, -9.0, axis=1)
     data = training_data(codes, class_weight={0: 1.0, 1: 0.0, 2: 1.0})
     trainers, cross_fit = run_scripted(codes, [logits], data=data)
-    assert not {*np.flatnonzero(codes == 1)} & {each for t in trainers for each in t.half.drawn.tolist()}
+    assert not {*np.flatnonzero(codes == 1)} & {each for t in trainers for each in t.data.drawn.tolist()}
     assert cross_fit.noise_estimate().noise_rate < 0.03
 
 
@@ -461,6 +523,7 @@ def trainers(monkeypatch):
     class Kept(Trainer):
         def __init__(self, *arguments):
             super().__init__(*arguments)
+            self.at_first = bits(self.networks)
             made.append(self)
 
     monkeypatch.setattr(crossfit, "Trainer", Kept)
@@ -525,6 +588,21 @@ def test_pairs_side_by_side_start_alike_and_learn_more_or_less(trainers):
         pairs = [bits(trainer.networks[number : number + 2]) for number in range(0, len(trainer.networks), 2)]
         assert not any(equal(a, b) for i, a in enumerate(pairs) for b in pairs[:i])
     assert cross_fit.is_finished
+
+
+def test_pairs_that_go_on_half_way_start_with_the_weights_they_had(trainers):
+    config = configured(module=chain, epochs=6)
+    networks, data = networks_and_data(config, validated(*many(120)))
+    cross_fitted(config, data, networks)
+    assert len(trainers) == 4
+    for before, after in zip(trainers[:2], trainers[2:], strict=True):
+        had = [bits(before.networks[number : number + 2]) for number in range(0, len(before.networks), 2)]
+        n_tensors = len(after.at_first) // N_PROMISING
+        start = [after.at_first[number * n_tensors : (number + 1) * n_tensors] for number in range(N_PROMISING)]
+        going_on = [[number for number, pair in enumerate(had) if equal(pair, own)] for own in start]
+        assert going_on[0] == [0] and sorted(going_on) == going_on
+        assert all(len(numbers) == 1 for numbers in going_on) and len({*map(tuple, going_on)}) == N_PROMISING
+        assert not equal(bits(after.networks), after.at_first)
 
 
 def comparable(estimate):

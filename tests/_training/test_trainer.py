@@ -147,6 +147,18 @@ def test_epochs_are_those_of_a_plain_loop(class_floor, weights, class_rates, eng
         assert seen.nonzero()[:, 0].tolist() == sorted(order)
 
 
+@both_engines
+def test_floors_that_take_all_of_small_batches_budgets_leave_losses_that_are_numbers(engine):
+    """Of few batches that forget nearly everything, the floors of some are above what the batch is to keep."""
+    trainer = make_trainer(class_floor=1.0, forget_rate=0.9, batch_size=16, epochs=20, engine=engine)
+    for _ in range(20):
+        trainer.run_epoch()
+    assert trainer.epoch == len(trainer.history) == 20
+    for entry in history(trainer):
+        assert all(np.isfinite(value).all() for value in entry.values())
+    assert all(parameter.isfinite().all() for network in trainer.networks for parameter in network.parameters())
+
+
 # --- schedules -------------------------------------------------------------------------------------------------------
 
 

@@ -205,7 +205,7 @@ AUTO = NoiseEstimate(
     noise_matrix=torch.from_numpy(RNG.dirichlet(np.ones(3), 3).T),
     quality=torch.from_numpy(RNG.uniform(0, 1, N)),
     predicted=torch.from_numpy(RNG.integers(0, 3, N)),
-    confidence=0.5,
+    confidence=0.35,  # less than that of networks that have learnt anything
 )
 SGD, MOMENTUM = {"optimizer": torch.optim.SGD, "lr": 0.05}, {"optimizer__momentum": 0.9}
 PACKAGE = os.path.dirname(skcoteach.__file__) + os.sep
@@ -446,7 +446,7 @@ def test_the_state_is_nested_dicts_lists_and_tuples_of_tensors_numbers_bools_str
 
 
 def test_with_an_estimate_that_was_made_the_state_is_as_plain():
-    X, y = make_classification(600, 6, n_informative=4, n_classes=3, class_sep=2.0, random_state=0)
+    X, y = make_classification(600, 6, n_informative=4, n_classes=3, class_sep=3.0, random_state=0)
     y = np.where(np.arange(600) % 10 < 3, (y + 1) % 3, y)
     given = validated(X.astype(np.float32), y, np.full(600, 1.5))
     config = configured(epochs=10, batch_size=100, lr=0.02)

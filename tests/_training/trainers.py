@@ -58,7 +58,6 @@ def data_of(X, codes, weights=None, dtype=torch.float64, device=CPU):
         weights=torch.from_numpy(full).to(device, dtype),
         drawn=torch.from_numpy(drawn),
         drawn_targets=torch.from_numpy(codes[drawn]),
-        largest_weight=float(full.max()),
     )
 
 

@@ -80,8 +80,8 @@ def test_a_row_without_weight_that_holds_rubbish_is_no_nan(forget_rate, noisy):
 
 @pytest.mark.parametrize("forget_rate", ["auto", 0.3])
 def test_labels_of_a_class_of_weight_zero_are_no_issues_and_take_no_place_among_them(forget_rate):
-    X, _, true = noisy_blobs("pair", 0.0, n=900)
-    wrong = (true > 0) & (np.random.default_rng(0).random(900) < 0.3)
+    X, _, true = noisy_blobs("pair", 0.0, n=1800)
+    wrong = (true > 0) & (np.random.default_rng(0).random(1800) < 0.3)
     given = np.where(wrong, 3 - true, true)
     estimator = auto(forget_rate=forget_rate, class_weight={0: 0.0, 1: 1.0, 2: 1.0}, epochs=10).fit(X, given)
     rate = estimator.noise_rate_ if forget_rate == "auto" else estimator.forget_rate_

@@ -31,6 +31,17 @@ def test_too_few_data(table):
     assert "too few examples" in text
 
 
+def test_a_class_of_which_nothing_is_kept(table):
+    X, y = table
+    few = np.flatnonzero(y == 1)[:4]
+    rows = np.sort(np.concatenate([np.flatnonzero(y != 1), few]))
+    names = np.array(["ash", "birch", "cedar"])
+    X, y = X[rows], names[y[rows]]
+    _, text = told(lambda: fast(class_floor=0.0, forget_rate=0.2, num_gradual=0).fit(X, y))
+    assert "given label(s) ['birch'] nothing was kept" in text and "class_floor above 0" in text
+    fast(class_floor=1.0, forget_rate=0.2, num_gradual=0).fit(X, y)
+
+
 def test_lost_digits(table):
     X, y = table[0] + np.float64(1e8), table[1]
     for call in (lambda: fast(epochs=1).fit(X, y), lambda: fast().partial_fit(X, y, classes=[0, 1, 2])):
