@@ -59,11 +59,13 @@ def run(options: argparse.Namespace) -> None:
     show("\n" + table(header, rows) + "\n")
     taught = fitted["co-teaching"]
     named = taught.get_label_issues()["is_label_issue"].to_numpy()
-    show(
-        f"Estimated without the true labels: {taught.noise_rate_:.1%} are wrong. Of the {named.sum()} labels that "
-        f"get_label_issues() names, {wrong[named].mean():.1%} are; these are {named[wrong].mean():.1%} of the wrong "
-        "labels."
-    )
+    found = f"Estimated without the true labels: {taught.noise_rate_:.1%} are wrong."
+    if named.any():
+        found += (
+            f" Of the {named.sum()} labels that get_label_issues() names, {wrong[named].mean():.1%} are; these are "
+            f"{named[wrong].mean():.1%} of the wrong labels."
+        )
+    show(found)
     draw(curves, options.picture)
     show(f"Picture of both learning curves: {options.picture}")
 

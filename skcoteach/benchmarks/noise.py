@@ -81,7 +81,7 @@ def measure(dataset: str, cell: str, seed: int, epochs: int, with_cv: bool, fold
                     accuracies[f"cv {name}"] = float((cleaner.predict(X_test) == y_test).mean())
     return {
         "true_rate": float(wrong.mean()),
-        "estimated_rate": auto.forget_rate_,
+        "estimated_rate": auto.noise_rate_,
         "seconds": seconds,
         "accuracy": accuracies,
         "average_precision": {
