@@ -191,7 +191,7 @@ def _temperature(trainer: Trainer, networks: Networks) -> float:
     weights = torch.from_numpy(data.sample_weights[some.numpy()])
     with random_state(data.device, calibration(config.seed, trainer.epoch)):
         logits = predict(networks, data.inputs, _side_by_side, some, precision=config.precision)
-    logits = logits.double().cpu().movedim(1, 0)
+    logits = logits.cpu().double().movedim(1, 0)  # not every device has double precision
 
     def confidence(log_temperature: float) -> float:
         probabilities = (logits / math.exp(log_temperature)).softmax(2).mean(0)

@@ -24,7 +24,7 @@ PSEUDO_WEIGHT = 5.0
 MATRIX_TOLERANCE, MAXIMUM_ITERATIONS, ITERATIONS_PER_TEMPERATURE = 1e-4, 60, 6
 #: Of more examples, so many are drawn.
 MAXIMUM_EXAMPLES = 2**16
-#: In every class at least this share more than of any other is given rightly.
+#: Noise goes up to this part of that at which the right label is no more frequent than another.
 MARGIN = 0.98
 
 

@@ -73,7 +73,6 @@ class CrossFit:
 
     def __init__(self, config: TrainingConfig, data: TrainingData, networks: Sequence[nn.Module]):
         self._data = data
-        self._config = config
         seeds = [int(np.random.SeedSequence((config.seed, half, 1)).generate_state(1)[0]) for half in (1, 2)]
         in_first = _first_half(data, seeds)
         self._unseen = [(~in_first).nonzero()[:, 0], in_first.nonzero()[:, 0]]
