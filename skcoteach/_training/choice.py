@@ -32,7 +32,7 @@ class Candidate:
     right: np.ndarray
 
 
-def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, float, float]:
+def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, float, float, np.ndarray]:
     """The best candidate, and what all together say of the noise.
 
     The evidence of a candidate is the averaged likelihood of the given labels, together with an expectation: what is
@@ -55,6 +55,8 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, f
     chosen : int
     noise_rate, noise_rate_std : float
         Mean over the candidates, by their evidence, and its standard error.
+    noise_matrix : ndarray of shape (n_classes, n_classes)
+        P(given | true), the same mean.
     """
     forget_rates, rates, stds = _numbers(candidates)
     evidence, rate, std = _evidence(candidates)
@@ -62,8 +64,9 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, f
     contradicting = _is_consistent(candidates) & (rate < rates / 2)
     for other in sorted(np.flatnonzero(contradicting).tolist(), key=lambda each: -forget_rates[each]):
         if _as_often_right(candidates[other].right, candidates[chosen].right, weights):
-            return other, float(rates[other]), float(stds[other])
-    return chosen, rate, std
+            return other, float(rates[other]), float(stds[other]), candidates[other].fit.matrix
+    matrices = np.stack([each.fit.matrix for each in candidates])
+    return chosen, rate, std, np.tensordot(_shares(candidates), matrices, 1)
 
 
 def promising(candidates: Sequence[Candidate], n: int) -> list[int]:
@@ -94,11 +97,15 @@ def _numbers(candidates: Sequence[Candidate]) -> tuple[np.ndarray, np.ndarray, n
 def _evidence(candidates: Sequence[Candidate]) -> tuple[np.ndarray, float, float]:
     """Of each candidate, with what is expected of its forget rate; noise rate by all of them and its standard error."""
     forget_rates, rates, stds = _numbers(candidates)
-    evidence = np.array([each.fit.log_evidence for each in candidates])
-    shares = softmax(evidence)
+    evidence, shares = np.array([each.fit.log_evidence for each in candidates]), _shares(candidates)
     mean = float(shares @ rates)
     std = max(shares @ (stds**2 + rates**2) - mean**2, 0.0) ** 0.5
     return evidence - ((forget_rates - mean) / FORGET_RATE_STD) ** 2 / 2, mean, float(std)
+
+
+def _shares(candidates: Sequence[Candidate]) -> np.ndarray:
+    """How likely it is that each is the right explanation."""
+    return softmax([each.fit.log_evidence for each in candidates])
 
 
 def _is_consistent(candidates: Sequence[Candidate]) -> np.ndarray:

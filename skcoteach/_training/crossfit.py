@@ -37,8 +37,8 @@ N_PROMISING = 4
 EPOCHS_SHARE, MINIMUM_STEPS = 0.3, 60
 #: Part of the epochs of a pair in which its forget rate rises.
 WARM_UP_SHARE = 0.3
-#: More is never forgotten, however noisy the labels look at first.
-MAXIMUM_FORGET_RATE = 0.9
+#: More is never forgotten, however noisy the labels look at first; less is not worth it.
+MAXIMUM_FORGET_RATE, MINIMUM_FORGET_RATE = 0.9, 0.01
 #: Classes with fewer examples say nothing: a half may have none to learn from.
 MINIMUM_CLASS_SIZE = 4
 #: Weight of examples with which the rate of each class is drawn towards that of all.
@@ -73,7 +73,7 @@ class CrossFit:
 
     def __init__(self, config: TrainingConfig, data: TrainingData, networks: Sequence[nn.Module]):
         self._data = data
-        seeds = [int(np.random.SeedSequence((config.seed, half, 1)).generate_state(1)[0]) for half in (1, 2)]
+        seeds = [_seed(config.seed, half, 1) for half in (1, 2)]
         in_first = _first_half(data, seeds)
         self._unseen = [(~in_first).nonzero()[:, 0], in_first.nonzero()[:, 0]]
         self._halves = [data.part(half) for half in (in_first, ~in_first)]
@@ -128,24 +128,22 @@ class CrossFit:
         data, weights = self._data, self._weights
         counted = np.flatnonzero(weights)
         candidates = [self._candidate(*each) for each in self._candidates]
-        chosen, noise_rate, noise_rate_std = choose(candidates, weights[counted])
+        chosen, noise_rate, noise_rate_std, noise_matrix = choose(candidates, weights[counted])
         fit, probabilities = candidates[chosen].fit, self._candidates[chosen][1]
         forget_rate = candidates[chosen].forget_rate
         if forget_rate and not self._joined:
-            forget_rate = min(max(noise_rate, 0.0), MAXIMUM_FORGET_RATE)
+            forget_rate = min(noise_rate, MAXIMUM_FORGET_RATE) if noise_rate >= MINIMUM_FORGET_RATE else 0.0
         of_classes = _class_rates(fit, data, forget_rate) if forget_rate and fit.rate else None
         if of_classes is not None:
             shares = np.bincount(data.codes, data.full_weights, data.n_classes) / data.full_weights.sum()
             forget_rate = float(shares @ of_classes)
-        scale = noise_rate / fit.rate if fit.rate else 0.0
-        matrix = np.eye(data.n_classes) + scale * (fit.matrix - np.eye(data.n_classes))
         quality = np.nan_to_num(probabilities[np.arange(len(data.codes)), data.codes])
         return NoiseEstimate(
             forget_rate=forget_rate,
             class_forget_rates=None if of_classes is None else torch.from_numpy(of_classes),
             noise_rate=noise_rate,
             noise_rate_std=noise_rate_std,
-            noise_matrix=torch.from_numpy(matrix.clip(0)),
+            noise_matrix=torch.from_numpy(noise_matrix.copy()),
             quality=torch.from_numpy(quality).double(),
             predicted=torch.from_numpy(probabilities.argmax(axis=1)),
             confidence=fit.confidence,
@@ -198,8 +196,8 @@ class CrossFit:
         self._round = tuple(self._round[number] for number in kept)
         if fit.rate:
             self._class_rates = np.stack([_class_rates(fit, self._data, each) for each in self._round])
-        self._trainers = [
-            Trainer(each.config, each.data, each.noise_estimate, [
+        self._trainers = [  # their epochs count from 0 again: with the same seed they would see the first batches again
+            Trainer(dataclasses.replace(each.config, seed=_seed(each.config.seed, 2)), each.data, each.noise_estimate, [
                 copy.deepcopy(network) for number in kept for network in each.networks[2 * number : 2 * number + 2]
             ])
             for each in self._trainers
@@ -240,6 +238,10 @@ class CrossFit:
     def _fit(self, probabilities: np.ndarray) -> NoiseFit:
         finite = np.isfinite(probabilities).all(axis=1)
         return fit_noise(self._data.codes, probabilities, np.where(finite, self._weights, 0))
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _config_of_pair(config: TrainingConfig, seed: int) -> TrainingConfig:

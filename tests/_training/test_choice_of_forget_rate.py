@@ -25,7 +25,7 @@ def candidate(forget_rate, rate, log_evidence, *, std=0.01, right=0.7, matrix=pa
 
 
 def chosen(*candidates, weights=None):
-    return choose(candidates, np.ones(N) if weights is None else weights)
+    return choose(candidates, np.ones(N) if weights is None else weights)[:3]
 
 
 # --- evidence --------------------------------------------------------------------------------------------------------
@@ -51,6 +51,18 @@ def test_candidates_speak_of_the_noise_in_proportion_to_their_evidence():
     assert rate == pytest.approx(0.225)
     variance = 0.01**2 + 0.75 * 0.025**2 + 0.25 * 0.075**2
     assert std == pytest.approx(variance**0.5)
+
+
+def test_the_noise_matrix_is_the_mean_that_the_noise_rate_is_of():
+    pair = candidate(0.2, 0.2, np.log(3)), candidate(0.0, 0.0, 0.0)
+    *_, rate, _, matrix = choose(pair, np.ones(N))
+    assert rate == pytest.approx(0.15)
+    np.testing.assert_allclose(matrix, pair_matrix(0.15))
+
+
+def test_of_one_that_contradicts_the_best_its_own_noise_matrix_is_taken():
+    *_, matrix = choose([mixture(), candidate(0.3, 0.3, -80.0)], np.ones(N))
+    np.testing.assert_array_equal(matrix, pair_matrix(0.3))
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.2, 0.4])
@@ -111,7 +123,7 @@ def test_one_that_forgets_next_to_nothing_contradicts_nothing():
     ids=["symmetric", "of two classes", "symmetric, of two classes"],
 )
 def test_noise_by_which_no_class_is_given_for_a_certain_one_of_several_others_contradicts_nothing(matrix):
-    number, rate, _ = chosen(mixture(), candidate(0.3, 0.3, -80.0, matrix=matrix))
+    number, rate, _ = chosen(candidate(0.0, 0.0, 0.0, matrix=matrix), candidate(0.3, 0.3, -80.0, matrix=matrix))
     assert (number, rate) == (0, pytest.approx(0.0, abs=1e-9))
 
 

@@ -344,7 +344,9 @@ def test_half_way_those_that_are_promising_go_on_in_new_trainers_with_what_they_
     trainers, _ = run_scripted(CODES, None, side_by_side=scripts, epochs=20)
     assert len(trainers) == 4
     for before, after in zip(trainers[:2], trainers[2:], strict=True):
-        assert (after.config, after.data, after.noise_estimate) == (before.config, before.data, before.noise_estimate)
+        assert after.config.seed != before.config.seed  # other batches: their epochs count from 0 again
+        assert dataclasses.replace(after.config, seed=before.config.seed) == before.config
+        assert (after.data, after.noise_estimate) == (before.data, before.noise_estimate)
         expected = [before.networks[2 * number + which] for number in kept for which in range(2)]
         for own, its in zip(after.networks, expected, strict=True):
             assert torch.equal(own.stages[0], its.stages[0])
