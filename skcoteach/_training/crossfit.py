@@ -31,6 +31,8 @@ FEW_EXAMPLES = 1000
 #: What is forgotten by pairs that are trained side by side, of many examples and of few.
 FORGET_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65)
 FORGET_RATES_OF_FEW = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+#: So well candidates side by side say what is best.
+SPACING = 0.1
 #: So many of them are trained to the end.
 N_PROMISING = 4
 #: Part of the epochs of a fit that each pair is trained for, and the steps that it takes at least, if the fit does.
@@ -130,9 +132,7 @@ class CrossFit:
         candidates = [self._candidate(*each) for each in self._candidates]
         chosen, noise_rate, noise_rate_std, noise_matrix = choose(candidates, weights[counted])
         fit, probabilities = candidates[chosen].fit, self._candidates[chosen][1]
-        forget_rate = candidates[chosen].forget_rate
-        if forget_rate and not self._joined:
-            forget_rate = min(noise_rate, MAXIMUM_FORGET_RATE) if noise_rate >= MINIMUM_FORGET_RATE else 0.0
+        forget_rate = self._forget_rate_near(candidates[chosen].forget_rate, noise_rate)
         of_classes = _class_rates(fit, data, forget_rate) if forget_rate and fit.rate else None
         if of_classes is not None:
             shares = np.bincount(data.codes, data.full_weights, data.n_classes) / data.full_weights.sum()
@@ -148,6 +148,14 @@ class CrossFit:
             predicted=torch.from_numpy(probabilities.argmax(axis=1)),
             confidence=fit.confidence,
         )
+
+    def _forget_rate_near(self, chosen: float, noise_rate: float) -> float:
+        """As much as is wrong, if the chosen candidate forgets about as much; else so far towards it."""
+        if chosen == 0:
+            return 0.0
+        lowest, highest = (chosen - SPACING, chosen + SPACING) if self._joined else (0.0, MAXIMUM_FORGET_RATE)
+        forget_rate = min(max(noise_rate, lowest), highest)
+        return forget_rate if forget_rate >= MINIMUM_FORGET_RATE else 0.0
 
     @property
     def _rest(self) -> int:
