@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.special import log_ndtr, logsumexp, softmax
+from scipy.special import log_ndtr, logsumexp
 
 #: Probabilities are mixed with so much of the uniform ones: none is taken for certain.
 UNIFORM_SHARE = 1e-8
@@ -63,7 +63,7 @@ class NoiseFit:
 
 @dataclass(frozen=True)
 class _Labels:
-    """Given labels and the logarithms of probabilities, of examples that have weight."""
+    """Given labels and the logarithms of probabilities less their largest, of examples that have weight."""
 
     codes: np.ndarray
     logits: np.ndarray
@@ -75,8 +75,9 @@ class _Labels:
     def of(cls, codes: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> "_Labels":
         """With the probability of each given label, and the mean of the largest, at each temperature."""
         right, sure = [], []
+        logits = logits - logits.max(axis=1, keepdims=True)
         for each in TEMPERATURES:
-            true = softmax(logits / each, axis=1)
+            true = _tempered(logits, each)
             right.append(true[np.arange(len(codes)), codes])
             sure.append(weights @ true.max(axis=1) / weights.sum())
         return cls(codes, logits, weights, np.stack(right), np.array(sure))
@@ -85,9 +86,19 @@ class _Labels:
     def n_classes(self) -> int:
         return self.logits.shape[1]
 
+    def true(self, temperature: float) -> np.ndarray:
+        """Probabilities of the true classes, before the given label is seen."""
+        return _tempered(self.logits, temperature)
+
     def likelihoods(self, temperature: float, matrix: np.ndarray) -> np.ndarray:
         """Of each given label."""
-        return (softmax(self.logits / temperature, axis=1) * matrix[self.codes]).sum(axis=1)
+        return np.einsum("ik,ik->i", self.true(temperature), matrix[self.codes])
+
+
+def _tempered(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Softmax of logits the largest of which is 0."""
+    true = np.exp(logits / temperature)
+    return true / true.sum(axis=1, keepdims=True)
 
 
 def fit_noise(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> NoiseFit:
@@ -160,9 +171,7 @@ def _free_noise(labels: _Labels, temperature: float, rate: float) -> NoiseFit:
     if full_rate < MATRIX_TOLERANCE:
         return dataclasses.replace(_no_noise(labels), log_evidence=-np.inf)
     largest = MARGIN / (off_diagonal_part(matrix).max(axis=0) - change.diagonal()).max()
-    gains = np.stack(
-        [(softmax(labels.logits / each, axis=1) * change[labels.codes]).sum(axis=1) for each in TEMPERATURES]
-    )
+    gains = np.stack([labels.likelihoods(each, change) for each in TEMPERATURES])
     evidences, strength, std = _averaged(labels.right, gains, labels.weights, largest)
     n_free = (off_diagonal / (off_diagonal + 1)).sum() - 1  # of the entries those that any example speaks of
     evidences -= max(n_free, 0.0) * (np.log(weight) / 2 + np.log(labels.n_classes - 1))  # each chosen from a column
@@ -175,7 +184,7 @@ def _found(labels: _Labels, evidences: np.ndarray, rate: float, std: float, matr
     evidence = float(logsumexp(evidences))
     shares = np.exp(evidences - evidence)
     temperature = float(np.exp(shares @ np.log(TEMPERATURES)))
-    joint = _counts(labels, softmax(labels.logits / temperature, axis=1), matrix, _indicator(labels))
+    joint = _counts(labels, labels.true(temperature), matrix, _indicator(labels))
     return NoiseFit(evidence, rate, std, matrix, joint / joint.sum(), temperature, float(shares @ labels.sure))
 
 
@@ -232,12 +241,12 @@ def _most_likely_matrix(labels: _Labels, temperature: float, rate: float) -> tup
     """Expectation maximisation for noise matrix and temperature; the last expected counts of given and true labels."""
     n_classes, weight = labels.n_classes, labels.weights.sum()
     matrix, indicator = symmetric_matrix(min(max(rate, 0.02), 0.6), n_classes), _indicator(labels)
-    true = softmax(labels.logits / temperature, axis=1)
+    true = labels.true(temperature)
     counts = np.zeros_like(matrix)
     for iteration in range(MAXIMUM_ITERATIONS):
         if iteration and iteration % ITERATIONS_PER_TEMPERATURE == 0:
             temperature = _better_temperature(labels, matrix, temperature)
-            true = softmax(labels.logits / temperature, axis=1)
+            true = labels.true(temperature)
         counts = _counts(labels, true, matrix, indicator)
         prior = PSEUDO_WEIGHT * symmetric_matrix(float(1 - counts.trace() / weight), n_classes)
         columns = counts + prior

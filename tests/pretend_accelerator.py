@@ -22,7 +22,7 @@ from skcoteach._training.averaging import WeightAverage
 from skcoteach._training.device import float32_products
 from skcoteach._training.engines.autograd import Autograd
 from skcoteach._training.engines.chains import ACTIVATIONS, Chains
-from skcoteach._training.epoch_statistics import EpochStatistics, in_batches
+from skcoteach._training.epoch_statistics import EpochStatistics, batches_of
 from skcoteach._training.label_statistics import LabelStatistics
 from skcoteach._training.optimizers import OneTensorAdam, make_optimizers
 from skcoteach.augmentation import RandomFlip, RandomShift
@@ -167,14 +167,14 @@ class Training:
         if keeping == "all":
             return floors, None
         budgets = selection.batch_budgets(
-            *(in_batches(each, BATCH_SIZE) for each in (self.targets, self.weights)), self.rates
+            *(batches_of(each, BATCH_SIZE) for each in (self.targets, self.weights)), self.rates
         )
         if keeping == "floors":
             losses = self.losses.index_select(1, self.indices)
             floors = selection.class_floors(
                 losses, self.targets, self.weights, (1 - self.rates).repeat_interleave(2, 0)
             )
-        return floors, selection.free_budgets(budgets.repeat_interleave(2, 0), in_batches(floors, BATCH_SIZE).sum(-1))
+        return floors, selection.free_budgets(budgets.repeat_interleave(2, 0), batches_of(floors, BATCH_SIZE).sum(-1))
 
     def predict(self):
         """What the networks say of inputs that are on the device."""

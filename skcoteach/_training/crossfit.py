@@ -1,7 +1,8 @@
 """Probabilities for the training data by networks that have not seen their labels, before the training proper.
 
 The data are cut into halves. On each, pairs of networks that forget more or less are trained, and predict the other
-half. What the probabilities say of the labels is in ``_noise_likelihood``, which of the pairs is right in ``choice``.
+half. What the probabilities say of the labels is in ``_noise_likelihood``, which of the pairs is right in
+``choice_of_forget_rate``.
 """
 
 import copy
@@ -17,7 +18,7 @@ from skcoteach._data.sampling import stratified_order
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import DivergedError
 from skcoteach._noise_likelihood import NoiseFit, confident_rate, fit_noise
-from skcoteach._training.choice import Candidate, choose, promising
+from skcoteach._training.choice_of_forget_rate import Candidate, choose, promising
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import initial_weights, predictions, random_state
 from skcoteach._training.engines.choice import can_be_joined
@@ -29,12 +30,12 @@ from skcoteach._training.trainer import MAXIMUM_CLASS_RATE, Trainer
 #: With fewer examples than this, more candidates are tried.
 FEW_EXAMPLES = 1000
 #: What is forgotten by pairs that are trained side by side, of many examples and of few.
-FORGET_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65)
+FORGET_RATES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65)
 FORGET_RATES_OF_FEW = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 #: So well candidates side by side say what is best.
 SPACING = 0.1
 #: So many of them are trained to the end.
-N_PROMISING = 4
+N_PROMISING = 3
 #: Part of the epochs of a fit that each pair is trained for, and the steps that it takes at least, if the fit does.
 EPOCHS_SHARE, MINIMUM_STEPS = 0.3, 60
 #: Part of the epochs of a pair in which its forget rate rises.

@@ -75,8 +75,8 @@ class EpochStatistics:
     ) -> Tensor:
         """Of a block: objectives summed over its steps; weight that is right, agreed upon, and all."""
         from_peer = of_peers(kept)
-        shares = shares_of(in_batches(from_peer, self._batch_size))
-        objectives = (in_batches(losses, self._batch_size) * shares).sum(-1)  # (n_networks, n_batches)
+        shares = shares_of(batches_of(from_peer, self._batch_size))
+        objectives = (batches_of(losses, self._batch_size) * shares).sum(-1)  # (n_networks, n_batches)
         predicted = log_probabilities.max(1).indices  # many times as fast on the CPU as argmax
         right = (predicted == targets).to(weights.dtype) @ weights
         agreed = (predicted[::2] == predicted[1::2]).to(weights.dtype).mean(0) @ weights
@@ -125,7 +125,7 @@ def record(totals: list[float], n_steps: int, epoch: int, learning_rate: float, 
     }
 
 
-def in_batches(values: Tensor, batch_size: int) -> Tensor:
+def batches_of(values: Tensor, batch_size: int) -> Tensor:
     """Values along the last axis of a block, cut into batches: (..., n_batches, batch_size), padded with zeros."""
     size = min(batch_size, values.shape[-1])
     return pad(values, (0, -values.shape[-1] % size)).unflatten(-1, (-1, size))

@@ -20,8 +20,7 @@ from skcoteach._training.averaging import WeightAverage
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import float32_products, keep_freed_memory, order_and_noise, random_state
 from skcoteach._training.engines.choice import make_engine
-from skcoteach._training.epoch_statistics import EpochStatistics, record
-from skcoteach._training.epoch_statistics import in_batches as in_batches_of
+from skcoteach._training.epoch_statistics import EpochStatistics, batches_of, record
 from skcoteach._training.label_statistics import LabelStatistics
 from skcoteach._training.module_state import copied, load_state, state_of
 from skcoteach._training.noise_estimate import NoiseEstimate
@@ -227,11 +226,11 @@ class Trainer:
         if not rates.any():
             return floors, None
         rates = rates.to(weights)
-        budgets = batch_budgets(in_batches_of(targets, self.batch_size), in_batches_of(weights, self.batch_size), rates)
+        budgets = batch_budgets(batches_of(targets, self.batch_size), batches_of(weights, self.batch_size), rates)
         if self._losses is not None and self.config.class_floor > 0:
             shares = (self.config.class_floor * (1 - rates)).repeat_interleave(2, 0)
             floors = class_floors(self._losses.index_select(1, indices), targets, weights, shares)
-        return floors, free_budgets(budgets.repeat_interleave(2, 0), in_batches_of(floors, self.batch_size).sum(-1))
+        return floors, free_budgets(budgets.repeat_interleave(2, 0), batches_of(floors, self.batch_size).sum(-1))
 
     def _in_blocks(self, floors: Tensor, free: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
         """The parts for each block of batches."""

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from skcoteach._noise_likelihood import NoiseFit, symmetric_matrix
-from skcoteach._training.choice import CONSISTENT_SHARE, MINIMUM_FORGET_RATE, Candidate, choose, promising
+from skcoteach._training.choice_of_forget_rate import (
+    CONSISTENT_SHARE,
+    MINIMUM_FORGET_RATE,
+    Candidate,
+    choose,
+    promising,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -340,7 +340,7 @@ WORSE = posteriors(CODES, 0.45, seed=7)
 
 def test_half_way_those_that_are_promising_go_on_in_new_trainers_with_what_they_have_learnt():
     """Here those that explain the labels best, and the one that forgets nothing."""
-    kept = [0, 2, 4, 7]
+    kept = [0, 2, 7]
     assert len(kept) == N_PROMISING
     scripts = [[NOISY + number / 100 if number in kept[1:] else WORSE] for number in range(9)]  # logits tell whose
     trainers, _ = run_scripted(CODES, None, side_by_side=scripts, epochs=20)
@@ -361,7 +361,7 @@ def test_half_way_those_that_are_promising_go_on_in_new_trainers_with_what_they_
 def test_where_no_noise_is_found_half_way_those_that_go_on_forget_as_before():
     trainers, cross_fit = run_scripted(CODES, None, side_by_side=[[RIGHT] if n < 4 else [WORSE] for n in range(9)])
     for trainer in trainers[2:]:
-        assert trainer.rates == [alike(FORGET_RATES_OF_FEW[:4])] * trainer.epoch
+        assert trainer.rates == [alike(FORGET_RATES_OF_FEW[:N_PROMISING])] * trainer.epoch
     estimate = cross_fit.noise_estimate()
     assert (estimate.forget_rate, estimate.class_forget_rates) == (0.0, None)
 
@@ -376,7 +376,7 @@ def test_where_noise_is_found_they_forget_of_each_class_what_is_wrong_of_it_and_
     for trainer in trainers[2:]:
         assert trainer.rates == [trainer.rates[0]] * trainer.epoch
         rates = np.array(trainer.rates[0])
-        assert rates @ shares == pytest.approx(FORGET_RATES_OF_FEW[:4])  # a sixth is wrong
+        assert rates @ shares == pytest.approx([0.0, 0.1, 0.2])  # a sixth is wrong
         assert rates.min() >= 0 and rates.max() <= MAXIMUM_CLASS_RATE
         assert not rates[0].any()
         assert (rates[1:, 1] > 4 * rates[1:, [0, 2]].max(axis=1)).all()
