@@ -17,7 +17,7 @@ from _training.trainers import (
 )
 
 from skcoteach._errors import DivergedError
-from skcoteach._training.epoch_statistics import EpochStatistics, in_batches, of_peers, record
+from skcoteach._training.epoch_statistics import EpochStatistics, batches_of, of_peers, record
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -185,14 +185,14 @@ def test_divergence_is_a_value_error():
 @pytest.mark.parametrize("shape", [(7,), (2, 7)])
 def test_a_block_is_cut_into_batches_and_padded_with_zeros(shape):
     values = torch.arange(1, math.prod(shape) + 1).view(shape)
-    batches = in_batches(values, 3)
+    batches = batches_of(values, 3)
     assert batches.shape == (*shape[:-1], 3, 3)
     assert torch.equal(batches.flatten(-2)[..., :7], values)
     assert (batches.flatten(-2)[..., 7:] == 0).all()
 
 
 def test_a_block_smaller_than_a_batch_is_one_without_padding():
-    assert in_batches(torch.arange(5), 8).tolist() == [[0, 1, 2, 3, 4]]
+    assert batches_of(torch.arange(5), 8).tolist() == [[0, 1, 2, 3, 4]]
 
 
 # --- peers -----------------------------------------------------------------------------------------------------------
