@@ -93,10 +93,11 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         best; from the same predictions comes how many labels are wrong, ``noise_rate_``. Where the default network or
         another chain of layers is trained, the candidates are trained side by side; of other networks there are two,
         one that forgets nothing and one that forgets what it finds wrong. Where one that forgets is best, the noise
-        rate is forgotten, if that is within 0.1 of what the best one forgets, else the nearest rate that is. The choice
-        takes about as long as the fit itself, below 1,000 examples up to three times. What is forgotten of a class is
-        in proportion to what is wrong of it. With fewer than 40 examples, or fewer than 8 of the second largest class, nothing can be said: there is a
-        warning, and nothing is forgotten.
+        rate is forgotten, if that is within 0.1 of what the best one forgets, else the nearest rate that is; what the
+        best one forgets itself, where those nearer to the noise rate are clearly worse. The choice takes about as long
+        as the fit itself, below 1,000 examples up to three times. What is forgotten of a class is in proportion to what
+        is wrong of it. With fewer than 40 examples, or fewer than 8 of the second largest class, nothing can be said:
+        there is a warning, and nothing is forgotten.
     num_gradual : int, default=None
         Epochs of warm-up in which the forget rate rises linearly from 0. None: 10, or ``epochs`` if that is less.
     exponent : float, default=1.0

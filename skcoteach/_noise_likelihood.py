@@ -26,6 +26,9 @@ MATRIX_TOLERANCE, MAXIMUM_ITERATIONS, ITERATIONS_PER_TEMPERATURE = 1e-4, 60, 6
 MAXIMUM_EXAMPLES = 2**16
 #: Noise goes up to this part of that at which the right label is no more frequent than another.
 MARGIN = 0.98
+#: Wrong labels are as frequent among the most confident quarter of the predictions as in the quarter after it, if
+#: they are at least this many times as frequent, but for a standard error (of a fifth at most).
+FLAT = 0.9
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class NoiseFit:
     temperature : float
     confidence : float
         Mean probability of the most likely true class, before the given label is seen; averaged over temperatures.
+    log_likelihoods : ndarray of shape (n,)
+        Of the given labels, times the square roots of their weights; 0 where an example does not count.
     """
 
     log_evidence: float
@@ -54,6 +59,7 @@ class NoiseFit:
     joint: np.ndarray
     temperature: float
     confidence: float
+    log_likelihoods: np.ndarray
 
     @property
     def is_symmetric(self) -> bool:
@@ -119,10 +125,16 @@ def fit_noise(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) ->
         Of the explanation with the most evidence.
     """
     kept = drawn(np.flatnonzero(weights > 0), MAXIMUM_EXAMPLES)
-    n_classes = pred_probs.shape[1]
     labels = _Labels.of(codes[kept], np.log(smoothed(pred_probs[kept])), weights[kept].astype(np.float64))
+    best = _best_explanation(labels)
+    of_all = np.zeros(len(codes))
+    of_all[kept] = best.log_likelihoods
+    return dataclasses.replace(best, log_likelihoods=of_all)
+
+
+def _best_explanation(labels: _Labels) -> NoiseFit:
     none = _no_noise(labels)
-    if n_classes == 1:
+    if labels.n_classes == 1:
         return none
     symmetric = _symmetric_noise(labels)
     free = [_free_noise(labels, *start) for start in ((symmetric.temperature, symmetric.rate), (0.5, 0.4))]
@@ -132,6 +144,23 @@ def fit_noise(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) ->
         std = np.sqrt(odds / (1 + odds) * (symmetric.rate**2 + symmetric.rate_std**2))
         return dataclasses.replace(none, rate_std=float(std))
     return best
+
+
+def fitted_or_counted_noise(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> NoiseFit:
+    """As :func:`fit_noise`, but wrong labels are counted where classes that overlap cannot be the reason for them.
+
+    That is where they are as frequent among the predictions that are the most confident, unless symmetric noise
+    explains it: these probabilities are of a model that has learnt the noise, too, and explain it away.
+    """
+    fit = fit_noise(codes, pred_probs, weights)
+    if fit.is_symmetric or not is_flat(codes, pred_probs, weights):
+        return fit
+    joint = confident_joint(codes, pred_probs, weights)
+    rate = float(max(1 - joint.trace(), 0.0))
+    if rate <= fit.rate:
+        return fit
+    std = float((rate * (1 - rate) / (weights.sum() / 2)) ** 0.5)
+    return dataclasses.replace(fit, rate=rate, rate_std=std, matrix=_matrix_of(joint), joint=joint)
 
 
 def drawn(indices: np.ndarray, n: int) -> np.ndarray:
@@ -185,7 +214,16 @@ def _found(labels: _Labels, evidences: np.ndarray, rate: float, std: float, matr
     shares = np.exp(evidences - evidence)
     temperature = float(np.exp(shares @ np.log(TEMPERATURES)))
     joint = _counts(labels, labels.true(temperature), matrix, _indicator(labels))
-    return NoiseFit(evidence, rate, std, matrix, joint / joint.sum(), temperature, float(shares @ labels.sure))
+    return NoiseFit(
+        log_evidence=evidence,
+        rate=rate,
+        rate_std=std,
+        matrix=matrix,
+        joint=joint / joint.sum(),
+        temperature=temperature,
+        confidence=float(shares @ labels.sure),
+        log_likelihoods=labels.weights**0.5 * np.log(labels.likelihoods(temperature, matrix)),
+    )
 
 
 def _averaged(
@@ -334,3 +372,32 @@ def _upper_half(values: np.ndarray, weights: np.ndarray) -> float:
     order = np.argsort(-values)
     reached = weights[order].cumsum()
     return values[order[np.searchsorted(reached, reached[-1] / 2 * (1 - 1e-12))]]
+
+
+def is_flat(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> bool:
+    """Whether wrong labels do not become rarer with the confidence of the prediction, and that can be told.
+
+    Where they do, classes overlap, or it depends on the example whether it is mislabelled.
+    """
+    predicted, confidence = pred_probs.argmax(axis=1), pred_probs.max(axis=1)
+    wrong, amount = np.zeros(2), np.zeros(2)
+    for k in np.unique(predicted[weights > 0]):
+        rows = np.flatnonzero((predicted == k) & (weights > 0))
+        levels, level = np.unique(-confidence[rows], return_inverse=True)  # equal confidences share what is wrong
+        of_level = np.bincount(level, weights[rows])
+        wrong_of_level = np.bincount(level, weights[rows] * (codes[rows] != k), len(levels))
+        up_to = of_level.cumsum()
+        for quarter in range(2):
+            start, end = quarter / 4 * up_to[-1], (quarter + 1) / 4 * up_to[-1]
+            own = (np.minimum(up_to, end) - np.maximum(up_to - of_level, start)).clip(0)
+            wrong[quarter] += own @ (wrong_of_level / of_level)
+            amount[quarter] += own.sum()
+    rates = wrong / amount
+    error = np.sqrt((rates * (1 - rates) / amount).sum())
+    return bool(rates[0] >= FLAT * rates[1] - error and error <= rates[1] / 5)
+
+
+def _matrix_of(joint: np.ndarray) -> np.ndarray:
+    """P(given | true). A class that is the true one of no example is taken to be given rightly."""
+    true = joint.sum(axis=0)
+    return np.where(true > 0, joint / np.where(true > 0, true, 1), np.eye(len(joint)))

@@ -10,12 +10,8 @@ import numpy as np
 from sklearn.utils import check_array
 
 from skcoteach._arrays import to_host
-from skcoteach._noise_likelihood import confident_joint, fit_noise
+from skcoteach._noise_likelihood import fitted_or_counted_noise
 from skcoteach._sklearn import check_sample_weight
-
-#: Wrong labels are as frequent among the most confident quarter of the predictions as in the quarter after it, if
-#: they are at least this many times as frequent, but for a standard error (of a fifth at most).
-FLAT = 0.9
 
 
 class _RateAndMatrix(NamedTuple):
@@ -122,12 +118,7 @@ def estimate_noise(labels: Any, pred_probs: Any, *, sample_weight: Any = None, c
         raise ValueError("pred_probs must hold probabilities: rows of numbers in [0, 1] that sum to one.")
     codes = _codes(labels, pred_probs.shape[1], classes)
     weights = check_sample_weight(to_host(sample_weight), labels, dtype=np.float64, ensure_non_negative=True)
-    fit = fit_noise(codes, pred_probs, weights)
-    if not fit.is_symmetric and _is_flat(codes, pred_probs, weights):
-        joint = confident_joint(codes, pred_probs, weights)
-        rate = float(max(1 - joint.trace(), 0.0))
-        if rate > fit.rate:
-            return NoiseEstimate(rate, _matrix_of(joint), float((rate * (1 - rate) / (weights.sum() / 2)) ** 0.5))
+    fit = fitted_or_counted_noise(codes, pred_probs, weights)
     return NoiseEstimate(fit.rate, fit.matrix, fit.rate_std)
 
 
@@ -140,32 +131,6 @@ def _in_order(pred_probs: Any, classes: Any, labels: Any) -> Any:
     if len(names) == len(wanted) and set(names) == set(wanted.tolist()):
         return pred_probs[wanted.tolist()]
     return pred_probs
-
-
-def _is_flat(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> bool:
-    """Whether wrong labels do not become rarer with the confidence of the prediction, and that can be told."""
-    predicted, confidence = pred_probs.argmax(axis=1), pred_probs.max(axis=1)
-    wrong, amount = np.zeros(2), np.zeros(2)
-    for k in np.unique(predicted[weights > 0]):
-        rows = np.flatnonzero((predicted == k) & (weights > 0))
-        levels, level = np.unique(-confidence[rows], return_inverse=True)  # equal confidences share what is wrong
-        of_level = np.bincount(level, weights[rows])
-        wrong_of_level = np.bincount(level, weights[rows] * (codes[rows] != k), len(levels))
-        up_to = of_level.cumsum()
-        for quarter in range(2):
-            start, end = quarter / 4 * up_to[-1], (quarter + 1) / 4 * up_to[-1]
-            own = (np.minimum(up_to, end) - np.maximum(up_to - of_level, start)).clip(0)
-            wrong[quarter] += own @ (wrong_of_level / of_level)
-            amount[quarter] += own.sum()
-    rates = wrong / amount
-    error = np.sqrt((rates * (1 - rates) / amount).sum())
-    return bool(rates[0] >= FLAT * rates[1] - error and error <= rates[1] / 5)
-
-
-def _matrix_of(joint: np.ndarray) -> np.ndarray:
-    """P(given | true). A class that is the true one of no example is taken to be given rightly."""
-    true = joint.sum(axis=0)
-    return np.where(true > 0, joint / np.where(true > 0, true, 1), np.eye(len(joint)))
 
 
 def _codes(labels: np.ndarray, n_classes: int, classes: Any) -> np.ndarray:

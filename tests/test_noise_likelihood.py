@@ -37,8 +37,21 @@ def fitted(codes, pred_probs, weights=None):
 
 
 def equal(a, b, tolerance=1e-6):
-    for name, value in vars(a).items():
-        np.testing.assert_allclose(value, getattr(b, name), rtol=0, atol=tolerance, err_msg=name)
+    """What they say of single examples has to be as large in all."""
+    of_a, of_b = dict(vars(a)), dict(vars(b))
+    norms = [np.linalg.norm(each.pop("log_likelihoods")) for each in (of_a, of_b)]
+    assert norms[0] == pytest.approx(norms[1])
+    for name, value in of_a.items():
+        np.testing.assert_allclose(value, of_b[name], rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_log_likelihoods_are_those_of_the_given_labels_and_nothing_where_there_is_no_weight():
+    labels, _, pred_probs = drawn(transition_matrix("symmetric", 0.2, 3), n=600)
+    weights = (np.arange(600) % 3).astype(float)
+    fit = fitted(labels, pred_probs, weights)
+    tempered = smoothed(pred_probs) ** (1 / fit.temperature)
+    likelihoods = ((tempered / tempered.sum(axis=1, keepdims=True)) * fit.matrix[labels]).sum(axis=1)
+    np.testing.assert_allclose(fit.log_likelihoods, weights**0.5 * np.log(likelihoods), rtol=1e-9)
 
 
 # --- labels that were drawn as the model says ------------------------------------------------------------------------

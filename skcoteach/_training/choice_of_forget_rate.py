@@ -12,6 +12,10 @@ from skcoteach._noise_likelihood import NoiseFit
 FORGET_RATE_STD = 0.1
 #: A candidate that forgets at least this share, and finds this many times as much noise as it forgets, is consistent.
 MINIMUM_FORGET_RATE, CONSISTENT_SHARE = 0.1, 0.95
+#: One is nearly as often right as another if it loses no more than this part of what that one has.
+NEARLY = 0.03
+#: So well candidates say what is best.
+SPACING = 0.1
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,44 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, f
             return other, float(rates[other]), float(stds[other]), candidates[other].fit.matrix
     matrices = np.stack([each.fit.matrix for each in candidates])
     return chosen, rate, std, np.tensordot(_shares(candidates), matrices, 1)
+
+
+def is_worth_forgetting(adaptive: Candidate, plain: Candidate, is_flat: bool, weights: np.ndarray) -> bool:
+    """Whether a pair that forgets what it finds wrong is to be preferred to one that forgets nothing.
+
+    It is if it explains the given labels no worse. But trainings of a few epochs speak for forgetting nothing, as wrong
+    labels are learnt by heart in later ones. So it is, too, if labels are wrong whatever the example looks like, and if
+    it predicts the given labels nearly as often: what it has forgotten was not needed to learn the others.
+
+    Parameters
+    ----------
+    adaptive, plain : Candidate
+    is_flat : bool
+        Whether labels are as often wrong where the adaptive pair is confident.
+    weights : ndarray of shape (n,)
+        Of the examples.
+    """
+    if adaptive.fit.log_evidence >= plain.fit.log_evidence:
+        return True
+    lost = weights @ plain.right - weights @ adaptive.right
+    nearly = lost <= NEARLY * (weights @ plain.right) or _as_often_right(adaptive.right, plain.right, weights)
+    return is_flat and bool(nearly)
+
+
+def settled_forget_rate(candidates: Sequence[Candidate], chosen: int, noise_rate: float) -> float:
+    """What to forget where a candidate is chosen that forgets.
+
+    As much as is wrong, but no more than ``SPACING`` more or less than the chosen one: they differ by as much, and the
+    best of them is the best by chance, too. What the chosen one forgets itself, if the candidate that is the nearest to
+    the noise rate explains the labels worse by more than two standard errors.
+    """
+    forget_rate = candidates[chosen].forget_rate
+    nearest = min(candidates, key=lambda each: abs(each.forget_rate - noise_rate)).fit
+    more = candidates[chosen].fit.log_evidence - nearest.log_evidence
+    error = np.linalg.norm(candidates[chosen].fit.log_likelihoods - nearest.log_likelihoods)
+    if more > 2 * error:
+        return forget_rate
+    return min(max(noise_rate, forget_rate - SPACING), forget_rate + SPACING)
 
 
 def promising(candidates: Sequence[Candidate], n: int) -> list[int]:

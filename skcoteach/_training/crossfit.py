@@ -17,8 +17,14 @@ from torch import Tensor, nn
 from skcoteach._data.sampling import stratified_order
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import DivergedError
-from skcoteach._noise_likelihood import NoiseFit, confident_rate, fit_noise
-from skcoteach._training.choice_of_forget_rate import Candidate, choose, promising
+from skcoteach._noise_likelihood import NoiseFit, fit_noise, fitted_or_counted_noise, is_flat
+from skcoteach._training.choice_of_forget_rate import (
+    Candidate,
+    choose,
+    is_worth_forgetting,
+    promising,
+    settled_forget_rate,
+)
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import initial_weights, predictions, random_state
 from skcoteach._training.engines.choice import can_be_joined
@@ -32,8 +38,6 @@ FEW_EXAMPLES = 1000
 #: What is forgotten by pairs that are trained side by side, of many examples and of few.
 FORGET_RATES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65)
 FORGET_RATES_OF_FEW = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-#: So well candidates side by side say what is best.
-SPACING = 0.1
 #: So many of them are trained to the end.
 N_PROMISING = 3
 #: Part of the epochs of a fit that each pair is trained for, and the steps that it takes at least, if the fit does.
@@ -128,12 +132,13 @@ class CrossFit:
 
     def noise_estimate(self) -> NoiseEstimate:
         """What was found; to be asked when all steps are done."""
-        data, weights = self._data, self._weights
-        counted = np.flatnonzero(weights)
+        data = self._data
         candidates = [self._candidate(*each) for each in self._candidates]
-        chosen, noise_rate, noise_rate_std, noise_matrix = choose(candidates, weights[counted])
+        chosen, noise_rate, noise_rate_std, noise_matrix, forget_rate = (
+            self._choice_of_several(candidates) if self._joined else self._choice_of_two(*candidates)
+        )
+        forget_rate = min(forget_rate, MAXIMUM_FORGET_RATE) if forget_rate >= MINIMUM_FORGET_RATE else 0.0
         fit, probabilities = candidates[chosen].fit, self._candidates[chosen][1]
-        forget_rate = self._forget_rate_near(candidates[chosen].forget_rate, noise_rate)
         of_classes = _class_rates(fit, data, forget_rate) if forget_rate and fit.rate else None
         if of_classes is not None:
             shares = np.bincount(data.codes, data.full_weights, data.n_classes) / data.full_weights.sum()
@@ -150,13 +155,32 @@ class CrossFit:
             confidence=fit.confidence,
         )
 
-    def _forget_rate_near(self, chosen: float, noise_rate: float) -> float:
-        """As much as is wrong, if the chosen candidate forgets about as much; else so far towards it."""
-        if chosen == 0:
-            return 0.0
-        lowest, highest = (chosen - SPACING, chosen + SPACING) if self._joined else (0.0, MAXIMUM_FORGET_RATE)
-        forget_rate = min(max(noise_rate, lowest), highest)
-        return forget_rate if forget_rate >= MINIMUM_FORGET_RATE else 0.0
+    def _choice_of_several(self, candidates: list[Candidate]) -> tuple[int, float, float, np.ndarray, float]:
+        """Which of them, noise rate, its standard error, noise matrix, and what to forget."""
+        chosen, noise_rate, noise_rate_std, noise_matrix = choose(candidates, self._counted_weights)
+        forget_rate = candidates[chosen].forget_rate
+        if forget_rate > 0:
+            forget_rate = settled_forget_rate(candidates, chosen, noise_rate)
+        return chosen, noise_rate, noise_rate_std, noise_matrix, forget_rate
+
+    def _choice_of_two(self, adaptive: Candidate, plain: Candidate) -> tuple[int, float, float, np.ndarray, float]:
+        """The same of an adaptive pair and one that forgets nothing.
+
+        Which one explains the labels better is a question of how far they have learnt, rather than of the noise. So if
+        the latter is taken, the noise rate is the mean of what both find, and they differ by its standard error.
+        """
+        flat = is_flat(self._data.codes, self._candidates[0][1], self._finite_weights(self._candidates[0][1]))
+        found = adaptive.fit
+        if found.rate >= MINIMUM_FORGET_RATE and is_worth_forgetting(adaptive, plain, flat, self._counted_weights):
+            return 0, found.rate, found.rate_std, found.matrix, found.rate
+        both = (found, plain.fit)
+        variance = np.mean([each.rate_std**2 for each in both]) + np.var([each.rate for each in both])
+        rate, matrix = np.mean([each.rate for each in both]), np.mean([each.matrix for each in both], axis=0)
+        return 1, float(rate), float(variance**0.5), matrix, 0.0
+
+    @property
+    def _counted_weights(self) -> np.ndarray:
+        return self._weights[self._weights > 0]
 
     @property
     def _rest(self) -> int:
@@ -189,11 +213,7 @@ class CrossFit:
         """Forget what is found wrong: an adapting pair as much, at first by an upper bound; others of each class."""
         if self._adapts:
             probabilities = self._predict()[0]
-            if first:
-                found = confident_rate(self._data.codes, probabilities, self._weights)
-            else:
-                found = self._fit(probabilities).rate
-            self._forget_rate = min(found, MAXIMUM_FORGET_RATE)
+            self._forget_rate = min(self._fit(probabilities, counts=True).rate, MAXIMUM_FORGET_RATE)
         elif len(self._round) > 1 and not first:
             self._continue_with_the_best()
 
@@ -216,7 +236,8 @@ class CrossFit:
     def _candidate(self, forget_rate: float, probabilities: np.ndarray) -> Candidate:
         counted = np.flatnonzero(self._weights)
         right = probabilities[counted].argmax(axis=1) == self._data.codes[counted]
-        return Candidate(forget_rate, self._fit(probabilities), right)
+        adaptive = not self._joined and forget_rate > 0
+        return Candidate(forget_rate, self._fit(probabilities, counts=adaptive), right)
 
     def _end_round(self) -> None:
         rates = [self._forget_rate] if self._adapts else self._round
@@ -244,9 +265,12 @@ class CrossFit:
         unweighted = probabilities / of_class
         return unweighted / unweighted.sum(axis=1, keepdims=True)
 
-    def _fit(self, probabilities: np.ndarray) -> NoiseFit:
-        finite = np.isfinite(probabilities).all(axis=1)
-        return fit_noise(self._data.codes, probabilities, np.where(finite, self._weights, 0))
+    def _fit(self, probabilities: np.ndarray, *, counts: bool = False) -> NoiseFit:
+        fit = fitted_or_counted_noise if counts else fit_noise
+        return fit(self._data.codes, probabilities, self._finite_weights(probabilities))
+
+    def _finite_weights(self, probabilities: np.ndarray) -> np.ndarray:
+        return np.where(np.isfinite(probabilities).all(axis=1), self._weights, 0)
 
 
 def _seed(*numbers: int) -> int:

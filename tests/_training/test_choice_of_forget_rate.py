@@ -10,6 +10,7 @@ from skcoteach._training.choice_of_forget_rate import (
     Candidate,
     choose,
     promising,
+    settled_forget_rate,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -23,10 +24,19 @@ def pair_matrix(rate, n_classes=3):
     return right + rate * (np.roll(right, 1, axis=0) - right)
 
 
-def candidate(forget_rate, rate, log_evidence, *, std=0.01, right=0.7, matrix=pair_matrix):
+def candidate(forget_rate, rate, log_evidence, *, std=0.01, right=0.7, matrix=pair_matrix, log_likelihoods=0.0):
     """One that predicts so large a share of the given labels, the first ones, and finds noise of this kind."""
     matrix = matrix(rate)
-    fit = NoiseFit(log_evidence, rate, std, matrix, matrix / len(matrix), temperature=1.0, confidence=0.9)
+    fit = NoiseFit(
+        log_evidence=log_evidence,
+        rate=rate,
+        rate_std=std,
+        matrix=matrix,
+        joint=matrix / len(matrix),
+        temperature=1.0,
+        confidence=0.9,
+        log_likelihoods=np.full(N, log_likelihoods),
+    )
     return Candidate(forget_rate, fit, np.arange(N) < right * N)
 
 
@@ -153,6 +163,33 @@ def test_one_that_predicts_worse_leaves_the_place_to_the_next():
 def test_the_best_is_kept_where_it_finds_the_noise_itself():
     assert chosen(candidate(0.0, 0.0, -80.0), candidate(0.3, 0.3, 0.0))[0] == 1
     assert chosen(candidate(0.0, 0.3, 0.0), candidate(0.4, 0.4, -80.0))[0] == 0
+
+
+# --- how much then ---------------------------------------------------------------------------------------------------
+
+
+def settled(noise_rate, chosen, *forget_rates, evidence=None, apart=1.0):
+    """Where each differs from the next by so much in the log likelihood of every example."""
+    evidence = [0.0] * len(forget_rates) if evidence is None else evidence
+    candidates = [
+        candidate(each, 0.2, own, log_likelihoods=number * apart)
+        for number, (each, own) in enumerate(zip(forget_rates, evidence, strict=True))
+    ]
+    return settled_forget_rate(candidates, chosen, noise_rate)
+
+
+@pytest.mark.parametrize(
+    ("noise_rate", "expected"), [(0.0, 0.1), (0.1, 0.1), (0.15, 0.15), (0.2, 0.2), (0.29, 0.29), (0.3, 0.3), (0.5, 0.3)]
+)
+def test_as_much_is_forgotten_as_is_wrong_near_the_candidate_that_is_chosen(noise_rate, expected):
+    assert settled(noise_rate, 2, 0.0, 0.1, 0.2, 0.35, 0.5) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("more", "expected"), [(1.9, 0.2), (2.1, 0.1)])
+def test_as_much_as_the_chosen_one_if_the_one_that_forgets_what_is_wrong_is_clearly_worse(more, expected):
+    """By two standard errors of the difference, which is 0.5 in each of N examples."""
+    evidence = [0.0, more * 0.5 * N**0.5, 0.0, 0.0]
+    assert settled(0.24, 1, 0.0, 0.1, 0.2, 0.4, evidence=evidence, apart=0.5) == pytest.approx(expected)
 
 
 # --- what is worth while to go on with -------------------------------------------------------------------------------
