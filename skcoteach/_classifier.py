@@ -90,14 +90,18 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         "auto": chosen by the data before training, 0 where forgetting does not help. On either half of the data, pairs
         of networks that forget more or less predict the other half, and the given labels decide which explains them
-        best; from the same predictions comes how many labels are wrong, ``noise_rate_``. Where the default network or
-        another chain of layers is trained, the candidates are trained side by side; of other networks there are two,
-        one that forgets nothing and one that forgets what it finds wrong. Where one that forgets is best, the noise
-        rate is forgotten, if that is within 0.1 of what the best one forgets, else the nearest rate that is; what the
-        best one forgets itself, where those nearer to the noise rate are clearly worse. The choice takes about as long
-        as the fit itself, below 1,000 examples up to three times. What is forgotten of a class is in proportion to what
-        is wrong of it. With fewer than 40 examples, or fewer than 8 of the second largest class, nothing can be said:
-        there is a warning, and nothing is forgotten.
+        best; from the same predictions comes how many labels are wrong, ``noise_rate_``.
+
+        Where the default network or another chain of layers is trained, the candidates are trained side by side. Where
+        one that forgets is best, the noise rate is forgotten, if that is within 0.1 of what the best one forgets, else
+        the nearest rate that is; what the best one forgets itself, where those nearer to the noise rate are clearly
+        worse. Of other networks there are two candidates, one that forgets nothing and one that forgets what it finds
+        wrong. The latter is taken if it explains the labels no worse, or if they are wrong as often where it is sure,
+        and it predicts nearly as many of them.
+
+        The choice takes about as long as the fit itself, below 1,000 examples up to three times. What is forgotten of a
+        class is in proportion to what is wrong of it. With fewer than 40 examples, or fewer than 8 of the second
+        largest class, nothing can be said: there is a warning, and nothing is forgotten.
     num_gradual : int, default=None
         Epochs of warm-up in which the forget rate rises linearly from 0. None: 10, or ``epochs`` if that is less.
     exponent : float, default=1.0

@@ -10,8 +10,10 @@ from skcoteach._noise_likelihood import NoiseFit
 
 #: Before anything is seen, the best forget rate is within this standard deviation of the noise rate.
 FORGET_RATE_STD = 0.1
+#: Less is not worth forgetting.
+MINIMUM_FORGET_RATE = 0.01
 #: A candidate that forgets at least this share, and finds this many times as much noise as it forgets, is consistent.
-MINIMUM_FORGET_RATE, CONSISTENT_SHARE = 0.1, 0.95
+MINIMUM_OF_CONSISTENT, CONSISTENT_SHARE = 0.1, 0.95
 #: One is nearly as often right as another if it loses no more than this part of what that one has.
 NEARLY = 0.03
 #: So well candidates say what is best.
@@ -34,6 +36,68 @@ class Candidate:
     forget_rate: float
     fit: NoiseFit
     right: np.ndarray
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What follows from the candidates.
+
+    Attributes
+    ----------
+    number : int
+        Of the candidate that is chosen.
+    forget_rate : float
+        0, or at least ``MINIMUM_FORGET_RATE``.
+    noise_rate, noise_rate_std : float
+        Share of wrong labels, and its standard error.
+    noise_matrix : ndarray of shape (n_classes, n_classes)
+        P(given | true).
+    """
+
+    number: int
+    forget_rate: float
+    noise_rate: float
+    noise_rate_std: float
+    noise_matrix: np.ndarray
+
+
+def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray) -> Choice:
+    """Of candidates that were trained side by side; the first forgets nothing."""
+    number, noise_rate, noise_rate_std, noise_matrix = choose(candidates, weights)
+    forget_rate = candidates[number].forget_rate
+    if forget_rate > 0:
+        forget_rate = settled_forget_rate(candidates, number, noise_rate)
+    if forget_rate < MINIMUM_FORGET_RATE:
+        forget_rate = 0.0
+    return Choice(number, forget_rate, noise_rate, noise_rate_std, noise_matrix)
+
+
+def choice_of_two(adaptive: Candidate, plain: Candidate, *, is_flat: bool, weights: np.ndarray) -> Choice:
+    """Of a candidate that forgets what it finds wrong, and one that forgets nothing.
+
+    Which one explains the labels better is a question of how far they have learnt, rather than of the noise. So if the
+    latter is chosen, the noise rate is the mean of what both find, and they differ by its standard error.
+
+    Parameters
+    ----------
+    adaptive, plain : Candidate
+    is_flat : bool
+        Whether labels are wrong as often where the adaptive one is confident.
+    weights : ndarray of shape (n,)
+        Of the examples.
+    """
+    fit = adaptive.fit
+    if fit.rate >= MINIMUM_FORGET_RATE and is_worth_forgetting(adaptive, plain, is_flat, weights):
+        return Choice(0, fit.rate, fit.rate, fit.rate_std, fit.matrix)
+    both = (fit, plain.fit)
+    rates, variances = np.array([(each.rate, each.rate_std**2) for each in both]).T
+    return Choice(
+        number=1,
+        forget_rate=0.0,
+        noise_rate=float(rates.mean()),
+        noise_rate_std=float((variances.mean() + rates.var()) ** 0.5),
+        noise_matrix=np.mean([each.matrix for each in both], axis=0),
+    )
 
 
 def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, float, float, np.ndarray]:
@@ -154,7 +218,7 @@ def _is_consistent(candidates: Sequence[Candidate]) -> np.ndarray:
     """Whether each finds as much as it forgets, and that some of three or more classes are given for certain others."""
     forget_rates, rates, _ = _numbers(candidates)
     of_that_kind = np.array([len(each.fit.matrix) > 2 and not each.fit.is_symmetric for each in candidates])
-    return of_that_kind & (forget_rates >= MINIMUM_FORGET_RATE) & (rates >= CONSISTENT_SHARE * forget_rates)
+    return of_that_kind & (forget_rates >= MINIMUM_OF_CONSISTENT) & (rates >= CONSISTENT_SHARE * forget_rates)
 
 
 def _as_often_right(one: np.ndarray, other: np.ndarray, weights: np.ndarray) -> bool:

@@ -18,13 +18,7 @@ from skcoteach._data.sampling import stratified_order
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import DivergedError
 from skcoteach._noise_likelihood import NoiseFit, fit_noise, fitted_or_counted_noise, is_flat
-from skcoteach._training.choice_of_forget_rate import (
-    Candidate,
-    choose,
-    is_worth_forgetting,
-    promising,
-    settled_forget_rate,
-)
+from skcoteach._training.choice_of_forget_rate import Candidate, choice_of_several, choice_of_two, promising
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import initial_weights, predictions, random_state
 from skcoteach._training.engines.choice import can_be_joined
@@ -44,8 +38,8 @@ N_PROMISING = 3
 EPOCHS_SHARE, MINIMUM_STEPS = 0.3, 60
 #: Part of the epochs of a pair in which its forget rate rises.
 WARM_UP_SHARE = 0.3
-#: More is never forgotten, however noisy the labels look at first; less is not worth it.
-MAXIMUM_FORGET_RATE, MINIMUM_FORGET_RATE = 0.9, 0.01
+#: More is never forgotten, however noisy the labels look at first.
+MAXIMUM_FORGET_RATE = 0.9
 #: Classes with fewer examples say nothing: a half may have none to learn from.
 MINIMUM_CLASS_SIZE = 4
 #: Weight of examples with which the rate of each class is drawn towards that of all.
@@ -134,11 +128,15 @@ class CrossFit:
         """What was found; to be asked when all steps are done."""
         data = self._data
         candidates = [self._candidate(*each) for each in self._candidates]
-        chosen, noise_rate, noise_rate_std, noise_matrix, forget_rate = (
-            self._choice_of_several(candidates) if self._joined else self._choice_of_two(*candidates)
-        )
-        forget_rate = min(forget_rate, MAXIMUM_FORGET_RATE) if forget_rate >= MINIMUM_FORGET_RATE else 0.0
-        fit, probabilities = candidates[chosen].fit, self._candidates[chosen][1]
+        weights = self._weights[self._weights > 0]
+        if self._joined:
+            choice = choice_of_several(candidates, weights)
+        else:
+            adaptive = self._candidates[0][1]
+            flat = is_flat(data.codes, adaptive, self._finite_weights(adaptive))
+            choice = choice_of_two(*candidates, is_flat=flat, weights=weights)
+        fit, probabilities = candidates[choice.number].fit, self._candidates[choice.number][1]
+        forget_rate = min(choice.forget_rate, MAXIMUM_FORGET_RATE)
         of_classes = _class_rates(fit, data, forget_rate) if forget_rate and fit.rate else None
         if of_classes is not None:
             shares = np.bincount(data.codes, data.full_weights, data.n_classes) / data.full_weights.sum()
@@ -147,40 +145,13 @@ class CrossFit:
         return NoiseEstimate(
             forget_rate=forget_rate,
             class_forget_rates=None if of_classes is None else torch.from_numpy(of_classes),
-            noise_rate=noise_rate,
-            noise_rate_std=noise_rate_std,
-            noise_matrix=torch.from_numpy(noise_matrix.copy()),
+            noise_rate=choice.noise_rate,
+            noise_rate_std=choice.noise_rate_std,
+            noise_matrix=torch.from_numpy(choice.noise_matrix.copy()),
             quality=torch.from_numpy(quality).double(),
             predicted=torch.from_numpy(probabilities.argmax(axis=1)),
             confidence=fit.confidence,
         )
-
-    def _choice_of_several(self, candidates: list[Candidate]) -> tuple[int, float, float, np.ndarray, float]:
-        """Which of them, noise rate, its standard error, noise matrix, and what to forget."""
-        chosen, noise_rate, noise_rate_std, noise_matrix = choose(candidates, self._counted_weights)
-        forget_rate = candidates[chosen].forget_rate
-        if forget_rate > 0:
-            forget_rate = settled_forget_rate(candidates, chosen, noise_rate)
-        return chosen, noise_rate, noise_rate_std, noise_matrix, forget_rate
-
-    def _choice_of_two(self, adaptive: Candidate, plain: Candidate) -> tuple[int, float, float, np.ndarray, float]:
-        """The same of an adaptive pair and one that forgets nothing.
-
-        Which one explains the labels better is a question of how far they have learnt, rather than of the noise. So if
-        the latter is taken, the noise rate is the mean of what both find, and they differ by its standard error.
-        """
-        flat = is_flat(self._data.codes, self._candidates[0][1], self._finite_weights(self._candidates[0][1]))
-        found = adaptive.fit
-        if found.rate >= MINIMUM_FORGET_RATE and is_worth_forgetting(adaptive, plain, flat, self._counted_weights):
-            return 0, found.rate, found.rate_std, found.matrix, found.rate
-        both = (found, plain.fit)
-        variance = np.mean([each.rate_std**2 for each in both]) + np.var([each.rate for each in both])
-        rate, matrix = np.mean([each.rate for each in both]), np.mean([each.matrix for each in both], axis=0)
-        return 1, float(rate), float(variance**0.5), matrix, 0.0
-
-    @property
-    def _counted_weights(self) -> np.ndarray:
-        return self._weights[self._weights > 0]
 
     @property
     def _rest(self) -> int:

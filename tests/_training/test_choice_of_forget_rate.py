@@ -7,7 +7,9 @@ from skcoteach._noise_likelihood import NoiseFit, symmetric_matrix
 from skcoteach._training.choice_of_forget_rate import (
     CONSISTENT_SHARE,
     MINIMUM_FORGET_RATE,
+    MINIMUM_OF_CONSISTENT,
     Candidate,
+    choice_of_two,
     choose,
     promising,
     settled_forget_rate,
@@ -129,7 +131,7 @@ def test_one_that_finds_less_than_it_forgets_contradicts_nothing():
 
 
 def test_one_that_forgets_next_to_nothing_contradicts_nothing():
-    less = MINIMUM_FORGET_RATE / 2
+    less = MINIMUM_OF_CONSISTENT / 2
     assert chosen(mixture(), candidate(less, 0.3, -80.0))[0] == 0
 
 
@@ -190,6 +192,43 @@ def test_as_much_as_the_chosen_one_if_the_one_that_forgets_what_is_wrong_is_clea
     """By two standard errors of the difference, which is 0.5 in each of N examples."""
     evidence = [0.0, more * 0.5 * N**0.5, 0.0, 0.0]
     assert settled(0.24, 1, 0.0, 0.1, 0.2, 0.4, evidence=evidence, apart=0.5) == pytest.approx(expected)
+
+
+# --- of two ----------------------------------------------------------------------------------------------------------
+
+
+def of_two(*, more_evidence=-80.0, right=0.7, is_flat=True, rate=0.3, weights=None):
+    """Where the pair that forgets nothing predicts 70 % of the given labels, and finds no noise."""
+    pair = candidate(0.25, rate, more_evidence, std=0.02, right=right), mixture(right=0.7)
+    return choice_of_two(*pair, is_flat=is_flat, weights=np.ones(N) if weights is None else weights)
+
+
+@pytest.mark.parametrize(
+    "options", [{"more_evidence": 1.0, "right": 0.1, "is_flat": False}, {"more_evidence": 0.0}, {}, {"right": 0.685}]
+)
+def test_what_is_found_wrong_is_forgotten_where_that_explains_the_labels_better_or_costs_next_to_nothing(options):
+    choice = of_two(**options)
+    assert (choice.number, choice.forget_rate, choice.noise_rate, choice.noise_rate_std) == (0, 0.3, 0.3, 0.02)
+    np.testing.assert_array_equal(choice.noise_matrix, pair_matrix(0.3))
+
+
+@pytest.mark.parametrize(
+    "options", [{"is_flat": False}, {"right": 0.67}, {"rate": MINIMUM_FORGET_RATE / 2, "right": 0.7}]
+)
+def test_else_nothing_and_the_noise_rate_is_between_what_both_find(options):
+    choice = of_two(**options)
+    rate = options.get("rate", 0.3)
+    assert (choice.number, choice.forget_rate) == (1, 0.0)
+    assert choice.noise_rate == pytest.approx(rate / 2)
+    assert choice.noise_rate_std == pytest.approx((rate**2 / 4 + (0.02**2 + 0.01**2) / 2) ** 0.5)
+    np.testing.assert_allclose(choice.noise_matrix, pair_matrix(rate / 2))
+    assert {type(each) for each in (choice.noise_rate, choice.noise_rate_std)} == {float}
+
+
+def test_what_it_costs_is_counted_by_weight():
+    weights = np.where(np.arange(N) < 650, 1.0, 0.0)  # where they differ there is none
+    assert of_two(right=0.65).forget_rate == 0
+    assert of_two(right=0.65, weights=weights).forget_rate == 0.3
 
 
 # --- what is worth while to go on with -------------------------------------------------------------------------------
@@ -256,7 +295,7 @@ def test_nearly_as_much_is_enough(above, expected):
     "inconsistent",
     [
         candidate(0.4, 0.3, -800.0),
-        candidate(MINIMUM_FORGET_RATE / 2, 0.3, -800.0),
+        candidate(MINIMUM_OF_CONSISTENT / 2, 0.3, -800.0),
         candidate(0.3, 0.3, -800.0, matrix=lambda rate: symmetric_matrix(rate, 3)),
         candidate(0.3, 0.3, -800.0, matrix=lambda rate: pair_matrix(rate, 2)),
     ],
