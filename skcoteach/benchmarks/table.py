@@ -37,6 +37,8 @@ NAMES = {
 DATASETS = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10"}
 #: Named in a table only where they are others.
 USUAL = {"recipe": "fast", "device": "cpu", "precision": "float32"}
+#: Of the tables of KEEL.
+FIGURES = {"accuracy": "accuracy", "log loss": "log_loss", "macro recall": "macro_recall"}
 
 
 def digits() -> str:
@@ -134,27 +136,50 @@ def real_tables() -> str:
     runs += [run for run in _stored("tables-plain-159fabb")["runs"] if run["method"] == "forest"]
     noises, methods = sorted({run["noise"] for run in runs}), ("default", "plain", "forest")
 
-    def means(figure: str, names: list[str]) -> list[str]:
+    def means(names: list[str], figure: str = "accuracy") -> list[str]:
         cells = []
         for noise_rate in noises:
             own = [run for run in runs if run["noise"] == noise_rate and run["table"] in names]
             by_method = ([run[figure] for run in own if run["method"] == method] for method in methods)
             cells.append(" / ".join(f"{np.mean(values):.3f}" for values in by_method))
+        return cells
+
+    def error_of_rate(names: list[str]) -> str:
         found = [run for run in runs if run["method"] == "default" and run["table"] in names]
-        errors = [abs(run["noise_rate_"] - run["true_rate"]) for run in found]
-        return [*cells, f"{np.mean(errors):.3f}"]
+        return f"{np.mean([abs(run['noise_rate_'] - run['true_rate']) for run in found]):.3f}"
 
     every = list(dict.fromkeys(run["table"] for run in runs))
-    rows = [[name + " *" * (name in TUNED_ON), *means("accuracy", [name])] for name in every]
-    rows += [["mean", *means("accuracy", every)], ["mean log loss", *means("log_loss", every)]]
-    rows += [["mean macro recall", *means("macro_recall", every)]]
+    rows = [[name + " *" * (name in TUNED_ON), *means([name]), error_of_rate([name])] for name in every]
+    rows += [["mean", *means(every), error_of_rate(every)]]
+    rows += [[f"mean {name}", *means(every, figure), ""] for name, figure in FIGURES.items() if figure != "accuracy"]
     wrong = [f"{noise_rate:.0%} wrong".replace("%", " %") if noise_rate else "all right" for noise_rate in noises]
     return table(["table", *wrong, "error of the rate"], rows)
 
 
+def peers() -> str:
+    """Means over the real tables of every method: a row for each, clean / 0.2 / 0.4."""
+    runs = _stored("tables-default")["runs"] + _stored("tables-peers")["runs"]
+    rows = []
+    for method in dict.fromkeys(run["method"] for run in runs):
+        own = [run for run in runs if run["method"] == method]
+        noises = sorted({run["noise"] for run in own})
+        figures = [
+            [np.mean([run[figure] for run in own if run["noise"] == each]) for each in noises]
+            for figure in FIGURES.values()
+        ]
+        found = [
+            [run["average_precision"] for run in own if run["noise"] == each and "average_precision" in run]
+            for each in noises[1:]
+        ]
+        cells = [" / ".join(f"{mean:.3f}" for mean in means) for means in figures]
+        cells.append(" / ".join(f"{np.mean(each):.3f}" for each in found) if all(found) else "–")
+        rows.append([method, *cells, f"{np.median([run['seconds'] for run in own]):.1f}"])
+    return table(["method", *FIGURES, "label issues", "seconds"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     each.__name__.replace("_", "-"): each
-    for each in (digits, accuracy, ablation, small_batches, noise, speed, real_tables)
+    for each in (digits, accuracy, ablation, small_batches, noise, speed, real_tables, peers)
 }
 
 
