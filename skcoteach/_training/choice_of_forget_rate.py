@@ -75,8 +75,9 @@ def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray) -> C
 def choice_of_two(adaptive: Candidate, plain: Candidate, *, is_flat: bool, weights: np.ndarray) -> Choice:
     """Of a candidate that forgets what it finds wrong, and one that forgets nothing.
 
-    Which one explains the labels better is a question of how far they have learnt, rather than of the noise. So if the
-    latter is chosen, the noise rate is the mean of what both find, and they differ by its standard error.
+    Which one explains the labels better is a question of how far they have learnt, rather than of the noise. So the
+    noise rate is the mean of what both find, and they differ by its standard error. Only the former is asked if it is
+    chosen, but for symmetric noise: networks that forget nothing learn the mixture of labels that belong together.
 
     Parameters
     ----------
@@ -86,17 +87,20 @@ def choice_of_two(adaptive: Candidate, plain: Candidate, *, is_flat: bool, weigh
     weights : ndarray of shape (n,)
         Of the examples.
     """
-    fit = adaptive.fit
-    if fit.rate >= MINIMUM_FORGET_RATE and is_worth_forgetting(adaptive, plain, is_flat, weights):
-        return Choice(0, fit.rate, fit.rate, fit.rate_std, fit.matrix)
-    both = (fit, plain.fit)
-    rates, variances = np.array([(each.rate, each.rate_std**2) for each in both]).T
+    forgets = min(adaptive.forget_rate, adaptive.fit.rate) >= MINIMUM_FORGET_RATE and is_worth_forgetting(
+        adaptive, plain, is_flat, weights
+    )
+    asked = [adaptive.fit]
+    if not forgets or (adaptive.fit.is_symmetric and plain.fit.is_symmetric):
+        asked.append(plain.fit)
+    rates, variances = np.array([(each.rate, each.rate_std**2) for each in asked]).T
+    noise_rate = float(rates.mean())
     return Choice(
-        number=1,
-        forget_rate=0.0,
-        noise_rate=float(rates.mean()),
+        number=int(not forgets),
+        forget_rate=noise_rate if forgets else 0.0,
+        noise_rate=noise_rate,
         noise_rate_std=float((variances.mean() + rates.var()) ** 0.5),
-        noise_matrix=np.mean([each.matrix for each in both], axis=0),
+        noise_matrix=np.mean([each.matrix for each in asked], axis=0),
     )
 
 

@@ -197,9 +197,9 @@ def test_as_much_as_the_chosen_one_if_the_one_that_forgets_what_is_wrong_is_clea
 # --- of two ----------------------------------------------------------------------------------------------------------
 
 
-def of_two(*, more_evidence=-80.0, right=0.7, is_flat=True, rate=0.3, weights=None):
+def of_two(*, more_evidence=-80.0, right=0.7, is_flat=True, rate=0.3, forgotten=0.25, weights=None):
     """Where the pair that forgets nothing predicts 70 % of the given labels, and finds no noise."""
-    pair = candidate(0.25, rate, more_evidence, std=0.02, right=right), mixture(right=0.7)
+    pair = candidate(forgotten, rate, more_evidence, std=0.02, right=right), mixture(right=0.7)
     return choice_of_two(*pair, is_flat=is_flat, weights=np.ones(N) if weights is None else weights)
 
 
@@ -213,7 +213,7 @@ def test_what_is_found_wrong_is_forgotten_where_that_explains_the_labels_better_
 
 
 @pytest.mark.parametrize(
-    "options", [{"is_flat": False}, {"right": 0.67}, {"rate": MINIMUM_FORGET_RATE / 2, "right": 0.7}]
+    "options", [{"is_flat": False}, {"right": 0.67}, {"rate": MINIMUM_FORGET_RATE / 2}, {"forgotten": 0.0}]
 )
 def test_else_nothing_and_the_noise_rate_is_between_what_both_find(options):
     choice = of_two(**options)
@@ -223,6 +223,16 @@ def test_else_nothing_and_the_noise_rate_is_between_what_both_find(options):
     assert choice.noise_rate_std == pytest.approx((rate**2 / 4 + (0.02**2 + 0.01**2) / 2) ** 0.5)
     np.testing.assert_allclose(choice.noise_matrix, pair_matrix(rate / 2))
     assert {type(each) for each in (choice.noise_rate, choice.noise_rate_std)} == {float}
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_of_symmetric_noise_both_are_asked_in_any_case(n_classes):
+    pair = [candidate(0.25, rate, 0.0, matrix=lambda each: symmetric_matrix(each, n_classes)) for rate in (0.3, 0.2)]
+    choice = choice_of_two(*pair, is_flat=True, weights=np.ones(N))
+    assert (choice.number, choice.forget_rate) == (0, choice.noise_rate)
+    assert choice.noise_rate == pytest.approx(0.25)
+    assert choice.noise_rate_std == pytest.approx((0.05**2 + 0.01**2) ** 0.5)
+    np.testing.assert_allclose(choice.noise_matrix, symmetric_matrix(0.25, n_classes))
 
 
 def test_what_it_costs_is_counted_by_weight():
