@@ -77,7 +77,8 @@ def choice_of_two(adaptive: Candidate, plain: Candidate, *, is_flat: bool, weigh
 
     Which one explains the labels better is a question of how far they have learnt, rather than of the noise. So the
     noise rate is the mean of what both find, and they differ by its standard error. Only the former is asked if it is
-    chosen, but for symmetric noise: networks that forget nothing learn the mixture of labels that belong together.
+    chosen, but for symmetric noise and two classes: networks that forget nothing learn the mixture of labels that are
+    given for each other.
 
     Parameters
     ----------
@@ -91,7 +92,8 @@ def choice_of_two(adaptive: Candidate, plain: Candidate, *, is_flat: bool, weigh
         adaptive, plain, is_flat, weights
     )
     asked = [adaptive.fit]
-    if not forgets or (adaptive.fit.is_symmetric and plain.fit.is_symmetric):
+    of_any_kind = len(adaptive.fit.matrix) > 2 and not (adaptive.fit.is_symmetric and plain.fit.is_symmetric)
+    if not forgets or not of_any_kind:
         asked.append(plain.fit)
     rates, variances = np.array([(each.rate, each.rate_std**2) for each in asked]).T
     noise_rate = float(rates.mean())
