@@ -362,11 +362,6 @@ def confident_joint(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarr
     return joint / joint.sum(axis=1, keepdims=True) * given[:, None]
 
 
-def confident_rate(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> float:
-    """Share of wrong labels by :func:`confident_joint`."""
-    return float(max(1 - confident_joint(codes, pred_probs, weights).trace(), 0.0))
-
-
 def _upper_half(values: np.ndarray, weights: np.ndarray) -> float:
     """The largest of the values that at least half of the weight reaches."""
     order = np.argsort(-values)

@@ -20,7 +20,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 
-from skcoteach._noise_likelihood import confident_joint, confident_rate, fit_noise
+from skcoteach._noise_likelihood import confident_joint, fit_noise
 from skcoteach.benchmarks.common import noisy_labels, transition_matrix
 from skcoteach.noise import estimate_noise, find_issues
 
@@ -95,7 +95,7 @@ def overlapping(n=3000, seed=0):
 def test_classes_that_overlap_are_not_taken_for_noise():
     labels, pred_probs = overlapping()
     noise_rate, noise_matrix = estimate = estimate_noise(labels, pred_probs)
-    assert confident_rate(labels, pred_probs, np.ones(len(labels))) > 0.05  # as counting would
+    assert 1 - confident_joint(labels, pred_probs, np.ones(len(labels))).trace() > 0.05  # as counting would
     assert noise_rate == 0 and estimate.noise_rate_std < 0.01
     np.testing.assert_array_equal(noise_matrix, np.eye(3))
 
@@ -107,7 +107,7 @@ def test_where_the_noise_was_learnt_too_the_wrong_labels_of_the_confident_half_a
     weights = np.ones(len(labels))
     estimate = estimate_noise(labels, pred_probs)
     assert fit_noise(labels, pred_probs, weights).rate < 0.8 * estimate.noise_rate
-    assert estimate.noise_rate == pytest.approx(confident_rate(labels, pred_probs, weights), rel=1e-12)
+    assert estimate.noise_rate == pytest.approx(1 - confident_joint(labels, pred_probs, weights).trace(), rel=1e-12)
     joint = confident_joint(labels, pred_probs, weights)
     np.testing.assert_allclose(estimate.noise_matrix, joint / joint.sum(axis=0), rtol=1e-12)
     assert estimate.noise_rate_std == pytest.approx((0.2 * 0.8 / (len(labels) / 2)) ** 0.5, rel=0.05)

@@ -12,7 +12,6 @@ from skcoteach import _noise_likelihood
 from skcoteach._noise_likelihood import (
     MARGIN,
     confident_joint,
-    confident_rate,
     fit_noise,
     off_diagonal_part,
     smoothed,
@@ -325,7 +324,6 @@ def test_joint_is_that_of_the_confident_half_calibrated_to_the_given_classes(pro
     np.testing.assert_allclose(joint, expected_joint(labels, pred_probs, weights), rtol=0, atol=1e-12)
     given_shares = np.bincount(labels, weights, pred_probs.shape[1]) / weights.sum()
     np.testing.assert_allclose(joint.sum(axis=1), given_shares, rtol=0, atol=1e-12)
-    assert confident_rate(labels, pred_probs, weights) == pytest.approx(1 - joint.trace(), abs=1e-12)
 
 
 @pytest.mark.parametrize(

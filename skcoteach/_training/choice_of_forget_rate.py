@@ -97,6 +97,7 @@ def choice_of_two(adaptive: Candidate, plain: Candidate, *, is_flat: bool, weigh
         asked.append(plain.fit)
     rates, variances = np.array([(each.rate, each.rate_std**2) for each in asked]).T
     noise_rate = float(rates.mean())
+    forgets = forgets and noise_rate >= MINIMUM_FORGET_RATE
     return Choice(
         number=int(not forgets),
         forget_rate=noise_rate if forgets else 0.0,

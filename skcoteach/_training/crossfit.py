@@ -181,7 +181,7 @@ class CrossFit:
         return rates[:, None].expand(-1, self._data.n_classes)
 
     def _adapt(self, first: bool) -> None:
-        """Forget what is found wrong: an adapting pair as much, at first by an upper bound; others of each class."""
+        """Forget what is found wrong: an adapting pair as much; others, half-way, of each class."""
         if self._adapts:
             probabilities = self._predict()[0]
             self._forget_rate = min(self._fit(probabilities, counts=True).rate, MAXIMUM_FORGET_RATE)

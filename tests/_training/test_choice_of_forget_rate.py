@@ -235,6 +235,24 @@ def test_of_symmetric_noise_both_are_asked_in_any_case(n_classes):
     np.testing.assert_allclose(choice.noise_matrix, symmetric_matrix(0.25, n_classes))
 
 
+def test_of_two_classes_both_are_asked_whatever_the_noise():
+    def one_way(rate):  # only the one is given for the other
+        return np.array([[1 - 2 * rate, 0.0], [2 * rate, 1.0]])
+
+    pair = [candidate(0.25, rate, 0.0, matrix=one_way) for rate in (0.3, 0.2)]
+    choice = choice_of_two(*pair, is_flat=True, weights=np.ones(N))
+    assert (choice.number, choice.forget_rate) == (0, choice.noise_rate)
+    assert choice.noise_rate == pytest.approx(0.25)
+    np.testing.assert_allclose(choice.noise_matrix, one_way(0.25))
+
+
+def test_less_than_a_hundredth_by_both_together_is_not_forgotten():
+    pair = [candidate(0.02, rate, 0.0, matrix=lambda each: symmetric_matrix(each, 2)) for rate in (0.015, 0.001)]
+    choice = choice_of_two(*pair, is_flat=True, weights=np.ones(N))
+    assert (choice.number, choice.forget_rate) == (1, 0.0)
+    assert choice.noise_rate == pytest.approx(0.008)
+
+
 def test_what_it_costs_is_counted_by_weight():
     weights = np.where(np.arange(N) < 650, 1.0, 0.0)  # where they differ there is none
     assert of_two(right=0.65).forget_rate == 0
