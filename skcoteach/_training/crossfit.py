@@ -30,7 +30,7 @@ from skcoteach._training.trainer import MAXIMUM_CLASS_RATE, Trainer
 #: With fewer examples than this, more candidates are tried.
 FEW_EXAMPLES = 1000
 #: What is forgotten by pairs that are trained side by side, of many examples and of few.
-FORGET_RATES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65)
+FORGET_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65)
 FORGET_RATES_OF_FEW = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 #: So many of them are trained to the end.
 N_PROMISING = 3
