@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from skcoteach._arrays import to_host
-from skcoteach._noise_likelihood import fitted_or_counted_noise
+from skcoteach._noise_counting import fitted_or_counted_noise
 from skcoteach._sklearn import check_sample_weight
 
 

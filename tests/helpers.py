@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import torch
+from hypothesis import assume
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from scipy import sparse
 from sklearn.datasets import make_blobs
@@ -218,3 +220,27 @@ def told(call, count=1):
         assert warning.category is UserWarning
         assert (warning.filename, warning.lineno) == here, str(warning.message)
     return returned, "\n".join(str(warning.message) for warning in all_told)
+
+
+# given labels and probabilities
+
+
+def drawn_labels(noise_matrix, temperature=1.0, n=4000, seed=0, scale=2.0):
+    """Given labels, true labels that were drawn from probabilities, and these made too sure by ``temperature``."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=scale, size=(n, len(noise_matrix)))
+    true = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+    tempered = np.exp(logits * temperature)
+    return noisy_labels(true, noise_matrix, seed + 1), true, tempered / tempered.sum(axis=1, keepdims=True)
+
+
+@st.composite
+def labels_and_probabilities(draw, weights=st.integers(0, 8).map(lambda quarters: quarters / 4)):
+    """Labels, probabilities and weights, with ties among rows but none within a row; zeros and ones occur."""
+    n, n_classes = draw(st.integers(1, 30)), draw(st.integers(1, 4))
+    parts = st.lists(st.integers(n_classes == 1, 12), min_size=n_classes, max_size=n_classes, unique=True)
+    numbers = np.array(draw(st.lists(parts, min_size=n, max_size=n)))
+    labels = np.array(draw(st.lists(st.integers(0, n_classes - 1), min_size=n, max_size=n)))
+    weights = np.array(draw(st.lists(weights, min_size=n, max_size=n)))
+    assume(weights.any())
+    return labels, numbers / numbers.sum(axis=1, keepdims=True), weights

@@ -20,7 +20,8 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 
-from skcoteach._noise_likelihood import confident_joint, fit_noise
+from skcoteach._noise_counting import confident_joint
+from skcoteach._noise_likelihood import fit_noise
 from skcoteach.benchmarks.common import noisy_labels, transition_matrix
 from skcoteach.noise import estimate_noise, find_issues
 

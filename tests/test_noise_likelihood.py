@@ -1,34 +1,22 @@
 """Noise by maximum likelihood: laws, labels that were drawn as the model says, and what cannot be told apart."""
 
-from fractions import Fraction
-
 import numpy as np
 import pytest
-from cleanlab.count import estimate_joint as cleanlab_joint
-from hypothesis import assume, given, settings
+from helpers import drawn_labels, labels_and_probabilities
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skcoteach import _noise_likelihood
 from skcoteach._noise_likelihood import (
     MARGIN,
-    confident_joint,
     fit_noise,
     off_diagonal_part,
     smoothed,
     symmetric_matrix,
 )
-from skcoteach.benchmarks.common import noisy_labels, transition_matrix
+from skcoteach.benchmarks.common import transition_matrix
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-def drawn(noise_matrix, temperature=1.0, n=4000, seed=0, scale=2.0):
-    """Given labels, true labels that were drawn from probabilities, and these made too sure by ``temperature``."""
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(scale=scale, size=(n, len(noise_matrix)))
-    true = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
-    tempered = np.exp(logits * temperature)
-    return noisy_labels(true, noise_matrix, seed + 1), true, tempered / tempered.sum(axis=1, keepdims=True)
 
 
 def fitted(codes, pred_probs, weights=None):
@@ -45,7 +33,7 @@ def equal(a, b, tolerance=1e-6):
 
 
 def test_log_likelihoods_are_those_of_the_given_labels_and_nothing_where_there_is_no_weight():
-    labels, _, pred_probs = drawn(transition_matrix("symmetric", 0.2, 3), n=600)
+    labels, _, pred_probs = drawn_labels(transition_matrix("symmetric", 0.2, 3), n=600)
     weights = (np.arange(600) % 3).astype(float)
     fit = fitted(labels, pred_probs, weights)
     tempered = smoothed(pred_probs) ** (1 / fit.temperature)
@@ -60,7 +48,7 @@ def test_log_likelihoods_are_those_of_the_given_labels_and_nothing_where_there_i
 @pytest.mark.parametrize(("n_classes", "rate"), [(2, 0.1), (2, 0.25), (4, 0.1), (4, 0.25), (4, 0.5)])
 def test_symmetric_noise_is_found_whatever_the_temperature(n_classes, rate, temperature):
     noise = transition_matrix("symmetric", rate, n_classes)
-    labels, true, pred_probs = drawn(noise, temperature)
+    labels, true, pred_probs = drawn_labels(noise, temperature)
     fit = fitted(labels, pred_probs)
     assert fit.is_symmetric
     assert fit.rate == pytest.approx((labels != true).mean(), abs=2 * fit.rate_std + 0.02)
@@ -72,7 +60,7 @@ def test_symmetric_noise_is_found_whatever_the_temperature(n_classes, rate, temp
 @pytest.mark.parametrize("rate", [0.2, 0.4])
 def test_noise_of_any_kind_is_found_whatever_the_temperature(rate, temperature):
     noise = transition_matrix("pair", rate, 3)
-    labels, true, pred_probs = drawn(noise, temperature)
+    labels, true, pred_probs = drawn_labels(noise, temperature)
     fit = fitted(labels, pred_probs)
     assert not fit.is_symmetric
     assert fit.rate == pytest.approx((labels != true).mean(), abs=2 * fit.rate_std + 0.02)
@@ -84,7 +72,7 @@ def test_noise_of_any_kind_is_found_whatever_the_temperature(rate, temperature):
 
 @pytest.mark.parametrize("n_classes", [2, 3, 10])
 def test_classes_that_overlap_are_no_noise(n_classes):
-    labels, _, pred_probs = drawn(np.eye(n_classes))
+    labels, _, pred_probs = drawn_labels(np.eye(n_classes))
     fit = fitted(labels, pred_probs)
     assert fit.rate == 0 and not fit.is_symmetric
     assert 0 <= fit.rate_std < 0.02
@@ -96,7 +84,7 @@ def test_classes_that_overlap_are_no_noise(n_classes):
 @pytest.mark.parametrize("n_classes", [2, 3, 10])
 def test_nor_are_they_where_probabilities_are_too_sure_or_not_sure_enough(n_classes, temperature):
     """The temperatures that are tried are 22 % apart: what lies between them can look like a little noise."""
-    labels, _, pred_probs = drawn(np.eye(n_classes), temperature)
+    labels, _, pred_probs = drawn_labels(np.eye(n_classes), temperature)
     fit = fitted(labels, pred_probs)
     assert fit.rate < 0.02
     assert fit.temperature == pytest.approx(temperature, rel=0.15)
@@ -104,7 +92,7 @@ def test_nor_are_they_where_probabilities_are_too_sure_or_not_sure_enough(n_clas
 
 def test_temperature_is_that_of_the_posteriors_where_there_is_noise():
     for temperature in (0.5, 1.5):
-        labels, _, pred_probs = drawn(transition_matrix("symmetric", 0.2, 4), temperature)
+        labels, _, pred_probs = drawn_labels(transition_matrix("symmetric", 0.2, 4), temperature)
         assert fitted(labels, pred_probs).temperature == pytest.approx(temperature, rel=0.2)
 
 
@@ -113,7 +101,7 @@ def test_temperature_is_that_of_the_posteriors_where_there_is_noise():
 )
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.5])
 def test_confidence_is_as_high_as_the_most_likely_true_class_is_true(temperature, noise):
-    labels, true, pred_probs = drawn(noise, temperature)
+    labels, true, pred_probs = drawn_labels(noise, temperature)
     assert fitted(labels, pred_probs).confidence == pytest.approx((pred_probs.argmax(axis=1) == true).mean(), abs=0.03)
 
 
@@ -121,7 +109,7 @@ def test_confidence_is_as_high_as_the_most_likely_true_class_is_true(temperature
     "noise", [np.eye(3), transition_matrix("symmetric", 0.3, 3), transition_matrix("pair", 0.3, 3)]
 )
 def test_more_examples_say_more(noise):
-    stds = [fitted(*drawn(noise, n=n)[::2]).rate_std for n in (60, 600, 6000)]
+    stds = [fitted(*drawn_labels(noise, n=n)[::2]).rate_std for n in (60, 600, 6000)]
     assert stds[0] > stds[1] > stds[2]
 
 
@@ -131,7 +119,7 @@ def test_little_can_be_said_of_few_examples():
 
 
 def test_evidence_tells_noise_from_overlap_and_pays_for_free_matrices():
-    labels, true, pred_probs = drawn(transition_matrix("pair", 0.3, 3))
+    labels, true, pred_probs = drawn_labels(transition_matrix("pair", 0.3, 3))
     assert fitted(true, pred_probs).log_evidence > fitted(labels, pred_probs).log_evidence
     likely = np.log(pred_probs[np.arange(len(true)), true]).sum()
     assert likely - 10 < fitted(true, pred_probs).log_evidence < likely + 10
@@ -140,23 +128,11 @@ def test_evidence_tells_noise_from_overlap_and_pays_for_free_matrices():
 # --- laws ------------------------------------------------------------------------------------------------------------
 
 
-@st.composite
-def problems(draw, weights=st.integers(0, 8).map(lambda quarters: quarters / 4)):
-    """Labels, probabilities and weights, with ties among rows but none within a row; zeros and ones occur."""
-    n, n_classes = draw(st.integers(1, 30)), draw(st.integers(1, 4))
-    parts = st.lists(st.integers(n_classes == 1, 12), min_size=n_classes, max_size=n_classes, unique=True)
-    numbers = np.array(draw(st.lists(parts, min_size=n, max_size=n)))
-    labels = np.array(draw(st.lists(st.integers(0, n_classes - 1), min_size=n, max_size=n)))
-    weights = np.array(draw(st.lists(weights, min_size=n, max_size=n)))
-    assume(weights.any())
-    return labels, numbers / numbers.sum(axis=1, keepdims=True), weights
-
-
 laws = settings(max_examples=100, deadline=None)
 
 
 @laws
-@given(problems())
+@given(labels_and_probabilities())
 def test_what_is_found_are_probabilities_and_right_labels_are_the_most_frequent(problem):
     labels, pred_probs, weights = problem
     fit, n_classes = fitted(*problem), pred_probs.shape[1]
@@ -171,14 +147,14 @@ def test_what_is_found_are_probabilities_and_right_labels_are_the_most_frequent(
 
 
 @laws
-@given(problems(weights=st.integers(0, 3)))
+@given(labels_and_probabilities(weights=st.integers(0, 3)))
 def test_weight_is_the_number_of_times_that_an_example_stands_there(problem):
     labels, pred_probs, weights = problem
     equal(fitted(*problem), fitted(labels.repeat(weights), pred_probs.repeat(weights, axis=0)))
 
 
 @laws
-@given(problems())
+@given(labels_and_probabilities())
 def test_weight_zero_is_the_absence_of_an_example_whatever_its_probabilities(problem):
     labels, pred_probs, weights = problem
     present = weights > 0
@@ -187,7 +163,7 @@ def test_weight_zero_is_the_absence_of_an_example_whatever_its_probabilities(pro
 
 
 @laws
-@given(problems(), st.randoms(use_true_random=False))
+@given(labels_and_probabilities(), st.randoms(use_true_random=False))
 def test_order_of_the_rows_does_not_matter(problem, random):
     labels, pred_probs, weights = problem
     order = random.sample(range(len(labels)), len(labels))
@@ -195,7 +171,7 @@ def test_order_of_the_rows_does_not_matter(problem, random):
 
 
 @laws
-@given(problems(), st.randoms(use_true_random=False))
+@given(labels_and_probabilities(), st.randoms(use_true_random=False))
 def test_relabelling_the_classes_relabels_what_is_found(problem, random):
     labels, pred_probs, weights = problem
     n_classes = pred_probs.shape[1]
@@ -248,7 +224,7 @@ def test_labels_of_which_nothing_can_be_right_are_as_wrong_as_may_be():
 
 
 def test_of_very_many_examples_some_say_what_all_do(monkeypatch):
-    labels, true, pred_probs = drawn(transition_matrix("symmetric", 0.3, 3), n=9000)
+    labels, true, pred_probs = drawn_labels(transition_matrix("symmetric", 0.3, 3), n=9000)
     everything = fitted(labels, pred_probs)
     monkeypatch.setattr(_noise_likelihood, "MAXIMUM_EXAMPLES", 3000)
     some = fitted(labels, pred_probs)
@@ -258,7 +234,7 @@ def test_of_very_many_examples_some_say_what_all_do(monkeypatch):
 
 
 def test_of_very_many_examples_some_of_each_class_are_looked_at(monkeypatch):
-    labels, true, pred_probs = drawn(transition_matrix("symmetric", 0.2, 2), n=3000)
+    labels, true, pred_probs = drawn_labels(transition_matrix("symmetric", 0.2, 2), n=3000)
     order = np.stack([np.flatnonzero(labels == k)[:1400] for k in range(2)], axis=1).ravel()  # the classes take turns
     monkeypatch.setattr(_noise_likelihood, "MAXIMUM_EXAMPLES", 1400)
     fit = fitted(labels[order], pred_probs[order])
@@ -266,7 +242,7 @@ def test_of_very_many_examples_some_of_each_class_are_looked_at(monkeypatch):
 
 
 def test_noise_is_found_though_probabilities_are_far_too_sure():
-    labels, true, pred_probs = drawn(transition_matrix("symmetric", 0.2, 3), temperature=4.0)
+    labels, true, pred_probs = drawn_labels(transition_matrix("symmetric", 0.2, 3), temperature=4.0)
     fit = fitted(labels, pred_probs)
     assert fit.rate == pytest.approx((labels != true).mean(), abs=4 * fit.rate_std + 0.02)
 
@@ -284,54 +260,3 @@ def test_symmetric_matrix_gives_all_other_classes_the_same_share(rate, n_classes
 
 def test_off_diagonal_part_is_the_rest_of_the_diagonal():
     assert off_diagonal_part(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist() == [[0, 2], [3, 0]]
-
-
-# --- counting --------------------------------------------------------------------------------------------------------
-
-
-def expected_joint(labels, pred_probs, weights):
-    """From the docstring's words, in exact arithmetic, one example after the other."""
-    n_classes = pred_probs.shape[1]
-    classes, rows = range(n_classes), [i for i in range(len(labels)) if weights[i] > 0]
-    weights = [Fraction(weight) for weight in weights]
-    joint = [[Fraction(0)] * n_classes for _ in classes]
-    for k in classes:
-        predicted = sorted((i for i in rows if pred_probs[i].argmax() == k), key=lambda i: -pred_probs[i, k])
-        if not predicted:
-            continue
-        weight = sum(weights[i] for i in predicted)
-        upper, reached = [], Fraction(0)
-        for i in predicted:
-            if reached >= weight / 2 and pred_probs[i, k] < pred_probs[upper[-1], k]:
-                break
-            upper.append(i)
-            reached += weights[i]
-        for i in upper:
-            joint[labels[i]][k] += weight * weights[i] / reached
-    for j in classes:
-        share = sum((weights[i] for i in rows if labels[i] == j), Fraction(0)) / sum(weights)
-        counted = sum(joint[j])
-        for k in classes:
-            joint[j][k] = share * (joint[j][k] / counted if counted else int(j == k))
-    return np.array(joint, dtype=float)
-
-
-@settings(max_examples=200, deadline=None)
-@given(problems())
-def test_joint_is_that_of_the_confident_half_calibrated_to_the_given_classes(problem):
-    labels, pred_probs, weights = problem
-    joint = confident_joint(labels, pred_probs, weights)
-    np.testing.assert_allclose(joint, expected_joint(labels, pred_probs, weights), rtol=0, atol=1e-12)
-    given_shares = np.bincount(labels, weights, pred_probs.shape[1]) / weights.sum()
-    np.testing.assert_allclose(joint.sum(axis=1), given_shares, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "noise", [np.eye(3), transition_matrix("pair", 0.2, 3), transition_matrix("symmetric", 0.3, 3)]
-)
-def test_joint_is_near_that_of_cleanlab(noise):
-    """Each cell within 0.03."""
-    labels, _, pred_probs = drawn(noise, scale=5.0)
-    learnt = pred_probs @ noise.T
-    joint = confident_joint(labels, learnt, np.ones(len(labels)))
-    np.testing.assert_allclose(joint, cleanlab_joint(labels, learnt), atol=0.03)

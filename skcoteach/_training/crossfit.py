@@ -1,8 +1,8 @@
 """Probabilities for the training data by networks that have not seen their labels, before the training proper.
 
 The data are cut into halves. On each, pairs of networks that forget more or less are trained, and predict the other
-half. What the probabilities say of the labels is in ``_noise_likelihood``, which of the pairs is right in
-``choice_of_forget_rate``.
+half. What the probabilities say of the labels is in ``_noise_likelihood`` and ``_noise_counting``, which of the pairs
+is right in ``choice_of_forget_rate``.
 """
 
 import copy
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from skcoteach._data.sampling import stratified_order
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import DivergedError
-from skcoteach._noise_likelihood import NoiseFit, fit_noise, fitted_or_counted_noise, is_flat
+from skcoteach._noise_counting import fitted_or_counted_noise, is_flat
+from skcoteach._noise_likelihood import NoiseFit, fit_noise
 from skcoteach._training.choice_of_forget_rate import Candidate, choice_of_several, choice_of_two, promising
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import initial_weights, predictions, random_state

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skcoteach._errors import DivergedError
-from skcoteach._noise_likelihood import TEMPERATURES, fit_noise, fitted_or_counted_noise, smoothed
+from skcoteach._noise_counting import fitted_or_counted_noise
+from skcoteach._noise_likelihood import TEMPERATURES, fit_noise, smoothed
 from skcoteach._training import crossfit
 from skcoteach._training.crossfit import (
     FORGET_RATES,
