@@ -10,7 +10,6 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
 from scipy.special import log_ndtr, logsumexp
 
 #: Probabilities are mixed with so much of the uniform ones: none is taken for certain.
@@ -66,7 +65,10 @@ class NoiseFit:
 
 @dataclass(frozen=True)
 class _Labels:
-    """Given labels and the logarithms of probabilities less their largest, of examples that have weight."""
+    """Given labels and the logarithms of probabilities less their largest, of examples that have weight.
+
+    A row for each class: sums over a short last axis are slow.
+    """
 
     codes: np.ndarray
     logits: np.ndarray
@@ -78,16 +80,17 @@ class _Labels:
     def of(cls, codes: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> "_Labels":
         """With the probability of each given label, and the mean of the largest, at each temperature."""
         right, sure = [], []
-        logits = logits - logits.max(axis=1, keepdims=True)
+        logits = np.ascontiguousarray(logits.T)
+        logits -= logits.max(axis=0)
         for each in TEMPERATURES:
             true = _tempered(logits, each)
-            right.append(true[np.arange(len(codes)), codes])
-            sure.append(weights @ true.max(axis=1) / weights.sum())
+            right.append(true[codes, np.arange(len(codes))])
+            sure.append(true.max(axis=0) @ weights / weights.sum())
         return cls(codes, logits, weights, np.stack(right), np.array(sure))
 
     @property
     def n_classes(self) -> int:
-        return self.logits.shape[1]
+        return len(self.logits)
 
     def true(self, temperature: float) -> np.ndarray:
         """Probabilities of the true classes, before the given label is seen."""
@@ -95,13 +98,14 @@ class _Labels:
 
     def likelihoods(self, temperature: float, matrix: np.ndarray) -> np.ndarray:
         """Of each given label."""
-        return np.einsum("ik,ik->i", self.true(temperature), matrix[self.codes])
+        return np.einsum("ki,ki->i", self.true(temperature), matrix.T.take(self.codes, axis=1))
 
 
 def _tempered(logits: np.ndarray, temperature: float) -> np.ndarray:
     """Softmax of logits the largest of which is 0."""
     true = np.exp(logits / temperature)
-    return true / true.sum(axis=1, keepdims=True)
+    true /= true.sum(axis=0)
+    return true
 
 
 def fit_noise(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> NoiseFit:
@@ -193,7 +197,7 @@ def _found(labels: _Labels, evidences: np.ndarray, rate: float, std: float, matr
     evidence = float(logsumexp(evidences))
     shares = np.exp(evidences - evidence)
     temperature = float(np.exp(shares @ np.log(TEMPERATURES)))
-    joint = _counts(labels, labels.true(temperature), matrix, _indicator(labels))
+    joint = _counts(labels, labels.true(temperature), matrix)
     return NoiseFit(
         log_evidence=evidence,
         rate=rate,
@@ -258,14 +262,14 @@ def _optimum(right: np.ndarray, gains: np.ndarray, weights: np.ndarray, largest:
 def _most_likely_matrix(labels: _Labels, temperature: float, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Expectation maximisation for noise matrix and temperature; the last expected counts of given and true labels."""
     n_classes, weight = labels.n_classes, labels.weights.sum()
-    matrix, indicator = symmetric_matrix(min(max(rate, 0.02), 0.6), n_classes), _indicator(labels)
+    matrix = symmetric_matrix(min(max(rate, 0.02), 0.6), n_classes)
     true = labels.true(temperature)
     counts = np.zeros_like(matrix)
     for iteration in range(MAXIMUM_ITERATIONS):
         if iteration and iteration % ITERATIONS_PER_TEMPERATURE == 0:
             temperature = _better_temperature(labels, matrix, temperature)
             true = labels.true(temperature)
-        counts = _counts(labels, true, matrix, indicator)
+        counts = _counts(labels, true, matrix)
         prior = PSEUDO_WEIGHT * symmetric_matrix(float(1 - counts.trace() / weight), n_classes)
         columns = counts + prior
         right_at_least = off_diagonal_part(columns).max(axis=0)
@@ -292,16 +296,11 @@ def _better_temperature(labels: _Labels, matrix: np.ndarray, temperature: float)
     return temperature
 
 
-def _indicator(labels: _Labels) -> csr_array:
-    """(n_classes, n): whether an example is given this label."""
-    n = len(labels.codes)
-    return csr_array((np.ones(n), (labels.codes, np.arange(n))), (labels.n_classes, n))
-
-
-def _counts(labels: _Labels, true: np.ndarray, matrix: np.ndarray, indicator: csr_array) -> np.ndarray:
+def _counts(labels: _Labels, true: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Expected weight of each given class, in rows, and true class."""
-    shares = true * matrix[labels.codes]
-    return indicator @ (shares * (labels.weights / shares.sum(axis=1))[:, None])
+    shares = true * matrix.T.take(labels.codes, axis=1)
+    shares *= labels.weights / shares.sum(axis=0)
+    return np.stack([np.bincount(labels.codes, each, labels.n_classes) for each in shares], axis=1)
 
 
 def symmetric_matrix(rate: float, n_classes: int) -> np.ndarray:
