@@ -28,7 +28,7 @@ from skcoteach.benchmarks.common import mean_and_error, noisy_labels, table, tra
 from skcoteach.benchmarks.data import DATASETS, IMAGES
 from skcoteach.benchmarks.digits import CELLS, METHODS, split_with_noise
 from skcoteach.benchmarks.documented import SharePure
-from skcoteach.benchmarks.table import TABLES, filled
+from skcoteach.benchmarks.table import RESULTS, TABLES, filled
 
 EXPERIMENTS = ("accuracy", "confident_learning", "demo", "digits", "noise", "speed", "table", "tables")
 
@@ -514,6 +514,16 @@ def test_the_tables_of_the_readme_are_those_of_the_stored_figures():
     text = README.read_text()
     assert set(re.findall(r"<!-- table ([\w-]+) -->", text)) == set(TABLES)
     assert filled(text) == text
+
+
+def test_no_training_of_the_accuracy_table_is_stored_twice():
+    """A row takes its methods from several files."""
+    trained = []
+    for stored in (json.loads(file.read_text()) for file in RESULTS.glob("accuracy-*.json")):
+        if not any(run["method"].startswith("without-") for run in stored["runs"]):
+            settings = [(name, str(value)) for name, value in sorted(stored["settings"].items())]
+            trained += [(*settings, run["method"], run["seed"]) for run in stored["runs"]]
+    assert len(set(trained)) == len(trained) > 50
 
 
 def test_every_table_is_printed(capsys):

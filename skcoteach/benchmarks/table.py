@@ -95,19 +95,23 @@ def speed() -> str:
 
 
 def accuracy() -> str:
-    """All methods on the same data, a row for each data set and noise."""
-    stored = [each for each in _all("accuracy-*.json") if not _is_ablation(each)]
-    methods = [method for method in PEERS if any(run["method"] == method for each in stored for run in each["runs"])]
-    rows = []
-    for each in stored:
-        settings = each["settings"]
-        own = {method: [run for run in each["runs"] if run["method"] == method] for method in methods}
+    """All methods on the same data, a row for each data set, noise and number of seeds."""
+    rows_of: dict[tuple[str, int, float | None], dict[str, list[float]]] = {}
+    for stored in _all("accuracy-*.json"):
+        settings = stored["settings"]
+        if _is_ablation(stored):
+            continue
         whole = "limit" not in settings
         published = PUBLISHED.get((settings["dataset"], settings["noise"], settings.get("rate"))) if whole else None
-        rows.append(
-            [_cell(each), str(settings["seeds"]), "–" if published is None else f"{published:.2f}"]
-            + [percent([final_accuracy(run) for run in runs]) if runs else "–" for runs in own.values()]
-        )
+        scores = rows_of.setdefault((_cell(stored), settings["seeds"], published), {})
+        for run in stored["runs"]:
+            scores.setdefault(run["method"], []).append(final_accuracy(run))
+    methods = [method for method in PEERS if any(method in scores for scores in rows_of.values())]
+    rows = [
+        [cell, str(n_seeds), "–" if published is None else f"{published:.2f}"]
+        + [percent(scores[method]) if method in scores else "–" for method in methods]
+        for (cell, n_seeds, published), scores in rows_of.items()
+    ]
     return table(["data, noise, epochs", "seeds", "paper, 200 epochs", *(NAMES[method] for method in methods)], rows)
 
 
