@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -33,8 +34,8 @@ FEW_EXAMPLES = 1000
 #: What is forgotten by pairs that are trained side by side, of many examples and of few.
 FORGET_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65)
 FORGET_RATES_OF_FEW = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-#: So many of them are trained to the end.
-N_PROMISING = 3
+#: So many of them are trained to the end; the others are dropped after this part of the epochs after the warm-up.
+N_PROMISING, DROPPING_SHARE = 3, Fraction(1, 7)
 #: Part of the epochs of a fit that each pair is trained for, and the steps that it takes at least, if the fit does.
 EPOCHS_SHARE, MINIMUM_STEPS = 0.3, 60
 #: Part of the epochs of a pair in which its forget rate rises.
@@ -122,8 +123,10 @@ class CrossFit:
             return
         if epoch == self._n_epochs:
             self._end_round()
-        elif epoch in (self._warm_up, self._warm_up + self._rest // 2):
-            self._adapt(epoch == self._warm_up)
+        elif self._adapts and epoch in (self._warm_up, self._warm_up + self._rest // 2):
+            self._adapt()
+        elif len(self._round) > 1 and epoch == self._dropping_epoch:
+            self._continue_with_the_best()
 
     def noise_estimate(self) -> NoiseEstimate:
         """What was found; to be asked when all steps are done."""
@@ -159,6 +162,10 @@ class CrossFit:
         return self._n_epochs - self._warm_up
 
     @property
+    def _dropping_epoch(self) -> int:
+        return self._warm_up + math.ceil(DROPPING_SHARE * self._rest)
+
+    @property
     def _adapts(self) -> bool:
         """Whether the pairs of this round forget what they find."""
         return math.isnan(self._round[0])
@@ -181,16 +188,13 @@ class CrossFit:
             rates = torch.tensor(self._round, device="cpu") * min(epoch / self._warm_up, 1.0)
         return rates[:, None].expand(-1, self._data.n_classes)
 
-    def _adapt(self, first: bool) -> None:
-        """Forget what is found wrong: an adapting pair as much; others, half-way, of each class."""
-        if self._adapts:
-            probabilities = self._predict()[0]
-            self._forget_rate = min(self._fit(probabilities, counts=True).rate, MAXIMUM_FORGET_RATE)
-        elif len(self._round) > 1 and not first:
-            self._continue_with_the_best()
+    def _adapt(self) -> None:
+        """Forget as much as is found wrong."""
+        probabilities = self._predict()[0]
+        self._forget_rate = min(self._fit(probabilities, counts=True).rate, MAXIMUM_FORGET_RATE)
 
     def _continue_with_the_best(self) -> None:
-        """Half-way, drop candidates that nothing speaks for; the others forget of each class what is wrong of it."""
+        """Drop candidates that nothing speaks for; the others forget of each class what is wrong of it."""
         candidates = [self._candidate(*each) for each in zip(self._round, self._predict(), strict=True)]
         kept = promising(candidates, N_PROMISING)
         fit = max((each.fit for each in candidates), key=lambda each: each.log_evidence)
@@ -203,7 +207,7 @@ class CrossFit:
             ])
             for each in self._trainers
         ]  # fmt: skip
-        self._n_done = self._warm_up + self._rest // 2
+        self._n_done = self._dropping_epoch
 
     def _candidate(self, forget_rate: float, probabilities: np.ndarray) -> Candidate:
         counted = np.flatnonzero(self._weights)

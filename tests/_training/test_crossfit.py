@@ -107,7 +107,7 @@ def run_scripted(codes, adaptive, plain=None, weights=None, *, trainer=Pairs, da
     """The trainers and the cross-fit, where pairs give these answers, stage by stage.
 
     ``side_by_side`` are those of pairs that are trained together, in the order of their forget rates; ``adaptive`` and
-    ``plain`` those of pairs that come one after the other. Of the former those that go on half-way have new trainers.
+    ``plain`` those of pairs that come one after the other. Of the former those that go on have new trainers.
     """
     config = config_with(module=Answers, **{"epochs": 20, "batch_size": 100, "lr": 0.01} | fields)
     data = training_data(codes, weights) if data is None else data
@@ -377,7 +377,7 @@ def test_pairs_that_are_trained_side_by_side_forget_more_or_less_and_at_first_of
     warm_up = -(-3 * n_epochs // 10)
     for trainer in trainers[:2]:
         assert len(trainer.networks) == 2 * len(rates)
-        assert trainer.epoch == warm_up + (n_epochs - warm_up) // 2
+        assert trainer.epoch == warm_up - (warm_up - n_epochs) // 7  # a seventh of the rest, rounded up
         for epoch, of_pairs in enumerate(trainer.rates):
             assert of_pairs == alike([min(epoch / warm_up, 1) * rate for rate in rates])
 
@@ -385,7 +385,7 @@ def test_pairs_that_are_trained_side_by_side_forget_more_or_less_and_at_first_of
 WORSE = posteriors(CODES, 0.45, seed=7)
 
 
-def test_half_way_those_that_are_promising_go_on_in_new_trainers_with_what_they_have_learnt():
+def test_after_the_warm_up_those_that_are_promising_go_on_in_new_trainers_with_what_they_have_learnt():
     """Here those that explain the labels best, and the one that forgets nothing."""
     kept = [0, 2, 7]
     assert len(kept) == N_PROMISING
@@ -399,13 +399,13 @@ def test_half_way_those_that_are_promising_go_on_in_new_trainers_with_what_they_
         expected = [before.networks[2 * number + which] for number in kept for which in range(2)]
         for own, its in zip(after.networks, expected, strict=True):
             assert torch.equal(own.stages[0], its.stages[0])
-            assert own is not its and own.stage == its.stage + 1  # was asked half-way, and went on
+            assert own is not its and own.stage == its.stage + 1  # was asked, and went on
         for of_pairs in after.rates:
             forgotten = [np.mean(of_classes) for of_classes in of_pairs]  # the classes are equally frequent
             assert forgotten == pytest.approx([FORGET_RATES_OF_FEW[number] for number in kept])
 
 
-def test_where_no_noise_is_found_half_way_those_that_go_on_forget_as_before():
+def test_where_no_noise_is_found_those_that_go_on_forget_as_before():
     trainers, cross_fit = run_scripted(CODES, None, side_by_side=[[RIGHT] if n < 4 else [WORSE] for n in range(9)])
     for trainer in trainers[2:]:
         assert trainer.rates == [alike(FORGET_RATES_OF_FEW[:N_PROMISING])] * trainer.epoch
@@ -650,7 +650,7 @@ def test_pairs_side_by_side_start_alike_and_learn_more_or_less(trainers):
     assert cross_fit.is_finished
 
 
-def test_pairs_that_go_on_half_way_start_with_the_weights_they_had(trainers):
+def test_pairs_that_go_on_start_with_the_weights_they_had(trainers):
     config = configured(module=chain, epochs=6)
     networks, data = networks_and_data(config, validated(*many(120)))
     cross_fitted(config, data, networks)
