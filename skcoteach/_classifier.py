@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -22,7 +23,7 @@ from skcoteach._config import PREFIXES, is_prefixed, resolve
 from skcoteach._data.training_data import TrainingData, warn_of_lost_digits
 from skcoteach._data.validation import ValidatedData, check_form, check_X, is_items, sorted_classes, validate
 from skcoteach._errors import warn_user
-from skcoteach._fitted import fitted_attributes, go_on
+from skcoteach._fitted import FITTED_NAMES, fitted_attributes, go_on
 from skcoteach._pickling import for_cpu, for_here
 from skcoteach._sklearn import Interval, InvalidParameterError, StrOptions, check_same_namespace
 from skcoteach._tasks import Tasks
@@ -299,6 +300,17 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}")
         self.__dict__.update(module__kwargs)
 
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        """Of a subclass, too, whose ``__init__`` passes on as keywords what it does not name."""
+        names = super()._get_param_names()
+        named_by = next(each for each in cls.__mro__ if "__init__" in vars(each))
+        kinds = {each.kind for each in inspect.signature(vars(named_by)["__init__"]).parameters.values()}
+        if named_by is CoTeachingClassifier or inspect.Parameter.VAR_KEYWORD not in kinds:
+            return names
+        above = next(each for each in named_by.__mro__[1:] if issubclass(each, CoTeachingClassifier))
+        return sorted({*names, *above._get_param_names()})
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters of this estimator, those with a prefix included.
 
@@ -383,7 +395,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         networks, data = _networks_and_data(config, given)
 
         tasks = Tasks(self, config.epochs, X, y, sample_weight)
-        noise_estimate = self._estimate_noise(config, data, networks, tasks)
+        noise_estimate = self._estimate_noise(config, data, tasks)
         trainer = Trainer(config, data, noise_estimate, networks)
         finished = None  # the state after the last whole epoch
         try:
@@ -403,15 +415,13 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 self._assign(fitted_attributes(trainer, given))
             raise
 
-    def _estimate_noise(
-        self, config: TrainingConfig, data: TrainingData, networks: tuple[nn.Module, nn.Module], tasks: Tasks
-    ) -> NoiseEstimate:
+    def _estimate_noise(self, config: TrainingConfig, data: TrainingData, tasks: Tasks) -> NoiseEstimate:
         """What the data say of their labels, where the forget rate is not given."""
         if self.forget_rate != "auto":
             return NoiseEstimate(float(self.forget_rate))
         if too_few_data(data):
             return unknown(data.n_classes)
-        cross_fit = CrossFit(config, data, networks)
+        cross_fit = CrossFit(config, data)
         estimate = tasks.begin("estimate", max_subtasks=cross_fit.max_steps)
         stop = False
         while not cross_fit.is_finished and not stop:
@@ -548,8 +558,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     def _assign(self, fitted: dict) -> Self:
         """Replace all fitted attributes at once: an interruption finds those of before or those of now."""
-        parameters = {name: value for name, value in vars(self).items() if is_prefixed(name) or not name.endswith("_")}
-        self.__dict__ = parameters | fitted
+        self.__dict__ = {name: value for name, value in vars(self).items() if name not in FITTED_NAMES} | fitted
         return self
 
     def _report(self, record: dict) -> None:
@@ -674,9 +683,9 @@ def _networks_and_data(
         networks = make_networks(config, given.inputs.form.item_shape, len(given.classes))
         data = TrainingData.of(given, config.device, config.dtype, as_indices=reads_indices(networks[0]))
         check_networks(networks, data)
-    warn_of_lost_digits(data)
-    data = data.moved_to_device()
-    standardize(networks, data)
+        warn_of_lost_digits(data)
+        data = data.moved_to_device()
+        standardize(networks, data)
     return networks, data
 
 

@@ -42,10 +42,7 @@ def resolve(
     ValueError
         If parameters cannot be used together, or not here.
     """
-    parameters = {
-        name: value.item() if isinstance(value, np.generic) and not is_prefixed(name) else value
-        for name, value in parameters.items()
-    }
+    parameters = {name: value.item() if isinstance(value, np.generic) else value for name, value in parameters.items()}
     module, module2, optimizer = (_with_prefix(parameters, prefix) for prefix in PREFIXES)
     resolved: dict[str, Any] = {
         "module_options": module,

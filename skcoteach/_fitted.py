@@ -27,6 +27,13 @@ from skcoteach._training.trainer import Trainer
 #: Logits are never divided by less or more, and so many examples say by how much.
 MINIMUM_TEMPERATURE, MAXIMUM_TEMPERATURE, CALIBRATION_EXAMPLES = 0.2, 20.0, 4096
 
+#: All attributes that a fit may set; what else ends with an underscore is a subclass's own.
+FITTED_NAMES = frozenset({
+    "_state", "class_forget_rates_", "classes_", "feature_names_in_", "forget_rate_", "forget_rate_schedule_",
+    "history_", "kept_frequency_", "label_quality_", "modules_", "n_features_in_", "n_iter_", "noise_matrix_",
+    "noise_rate_", "noise_rate_std_", "temperature_",
+})  # fmt: skip
+
 Networks = tuple[nn.Module, ...]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from skcoteach._config import is_prefixed
+from skcoteach._fitted import FITTED_NAMES
 
 
 class Tasks:
@@ -48,5 +48,4 @@ class Tasks:
 
     def _without_earlier(self, attributes: dict) -> dict:
         """The attributes, and None for those of an earlier fit, which copies of the estimator would show otherwise."""
-        earlier = [name for name in vars(self._estimator) if name.endswith("_") and not name.endswith("__")]
-        return dict.fromkeys(name for name in earlier if not is_prefixed(name)) | attributes
+        return dict.fromkeys(FITTED_NAMES & vars(self._estimator).keys()) | attributes

@@ -270,7 +270,8 @@ def evaluate(test_loader: DataLoader, model1: nn.Module, model2: nn.Module) -> t
     Parameters
     ----------
     test_loader : torch.utils.data.DataLoader
-        Yields batches of inputs and labels; gone through once. Batches are moved to the device of the models.
+        Yields batches of inputs and labels; gone through once for each network, as the original does (a DataLoader
+        draws a number from torch's global generator each time). Batches are moved to the device of the models.
     model1, model2 : torch.nn.Module
         The networks, on one device.
 
@@ -294,18 +295,22 @@ def evaluate(test_loader: DataLoader, model1: nn.Module, model2: nn.Module) -> t
     """
     print("Evaluating Co-Teaching Model")
     device = _device(model1)
-    model1.eval()
-    model2.eval()
-    n_examples = 0
-    n_correct = torch.zeros(2, dtype=torch.int64, device=device)
+    return _accuracy(test_loader, model1, device), _accuracy(test_loader, model2, device)
+
+
+def _accuracy(test_loader: DataLoader, model: nn.Module, device: torch.device) -> float:
+    model.eval()
+    n_examples, n_correct = 0, torch.zeros((), dtype=torch.int64, device=device)
     for images, labels in test_loader:
         images, labels = images.to(device), labels.to(device)
         n_examples += len(labels)
-        n_correct += torch.stack([(model(images).argmax(1) == labels).sum() for model in (model1, model2)])
+        n_correct += (model(images).argmax(1) == labels).sum()
     if n_examples == 0:
-        raise ValueError("test_loader is empty: there is nothing to evaluate on.")
-    correct1, correct2 = n_correct.tolist()
-    return 100 * correct1 / n_examples, 100 * correct2 / n_examples
+        raise ValueError(
+            "test_loader is empty: there is nothing to evaluate on. It is gone through once for each network, so an "
+            "iterator is not enough."
+        )
+    return 100 * int(n_correct) / n_examples
 
 
 def _device(model: nn.Module) -> torch.device:

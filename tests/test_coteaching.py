@@ -131,6 +131,20 @@ def test_losses_and_gradients_are_the_documented_ones(n, n_classes, forget_rate,
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-8)
 
 
+def test_evaluation_draws_as_many_numbers_from_the_global_generator_as_the_original(without_cuda, capsys):
+    loader, drawn = make_loader(150, n_classes=6), []
+    for module in (coteaching, original):
+        torch.manual_seed(3)
+        module.evaluate(loader, *make_networks(n_classes=6))
+        drawn.append(torch.rand(1).item())
+    assert drawn[0] == drawn[1]
+
+
+def test_an_iterator_is_not_enough_for_two_networks():
+    with pytest.raises(ValueError, match="gone through once for each network, so an iterator is not enough"):
+        coteaching.evaluate(iter(make_loader(64, 3)), *make_networks(3))
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("n", [150, 140])  # the last batch has 22 examples, or 12 and is skipped
 def test_training_ends_in_the_documented_weights_and_prints_the_same_lines(n, weighted, without_cuda, capsys):

@@ -8,7 +8,6 @@ is right in ``choice_of_forget_rate``.
 import copy
 import dataclasses
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -60,32 +59,21 @@ class CrossFit:
     config : TrainingConfig
         Of the fit.
     data : TrainingData
-    networks : sequence of nn.Module
-        Those of the fit: the pairs have to be others.
 
     Attributes
     ----------
     max_steps : int
         How often :meth:`run_step` has to be called.
-
-    Raises
-    ------
-    ValueError
-        If a network is made that was made before.
     """
 
-    def __init__(self, config: TrainingConfig, data: TrainingData, networks: Sequence[nn.Module]):
+    def __init__(self, config: TrainingConfig, data: TrainingData):
         self._data = data
         seeds = [_seed(config.seed, half, 1) for half in (1, 2)]
         in_first = _first_half(data, seeds)
         self._unseen = [(~in_first).nonzero()[:, 0], in_first.nonzero()[:, 0]]
         self._halves = [data.part(half) for half in (in_first, ~in_first)]
         self._configs = [_config_of_pair(config, seed) for seed in seeds]
-        made = list(networks)
-        self._pairs = []
-        for own, half in zip(self._configs, self._halves, strict=True):
-            self._pairs.append(_make_pair(own, half, made))
-            made += self._pairs[-1]
+        self._pairs = [_make_pair(own, half) for own, half in zip(self._configs, self._halves, strict=True)]
         self._joined = can_be_joined(self._pairs[0], config, data)
         self._n_epochs = _n_epochs(config, len(data.drawn))
         self._warm_up = math.ceil(WARM_UP_SHARE * self._n_epochs)
@@ -260,17 +248,10 @@ def _config_of_pair(config: TrainingConfig, seed: int) -> TrainingConfig:
     )
 
 
-def _make_pair(config: TrainingConfig, half: TrainingData, made: Sequence[nn.Module]) -> tuple[nn.Module, nn.Module]:
+def _make_pair(config: TrainingConfig, half: TrainingData) -> tuple[nn.Module, nn.Module]:
     with random_state(config.device, initial_weights(config.seed)):
         networks = make_networks(config, half.inputs.form.item_shape, half.n_classes)
-    if {id(each) for network in networks for each in network.parameters()} & {
-        id(each) for network in made for each in network.parameters()
-    }:
-        raise ValueError(
-            "module gave a network that it had given before. Where forget_rate is estimated, six networks are "
-            "needed: make a new one at every call, or give forget_rate a number."
-        )
-    standardize(networks, half)
+        standardize(networks, half)
     return networks
 
 

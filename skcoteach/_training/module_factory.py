@@ -4,7 +4,6 @@ Every way in which two networks cannot teach each other (shared or equal weights
 train) is refused here, before the training starts. The networks themselves are in ``networks``.
 """
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -18,12 +17,16 @@ from skcoteach._sklearn import InvalidParameterError
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.engines.logits import MODULES, check_logits
 from skcoteach._training.inference import chunk_size
-from skcoteach._training.module_state import computed_tensors
+from skcoteach._training.module_state import copy_of
 from skcoteach._training.signatures import accepted_by, check_takes, listed
 
 
 def make_networks(config: TrainingConfig, item_shape: tuple[int, ...], n_classes: int) -> tuple[nn.Module, nn.Module]:
     """The two networks, on the device and in the precision of the training.
+
+    They are copies: what the user still holds (an instance, a layer given as ``module__*``, a frozen backbone that a
+    callable puts into every network) is neither changed nor shared by them. Only what is trained must not be shared
+    before, as it was meant to be one.
 
     Parameters
     ----------
@@ -35,7 +38,9 @@ def make_networks(config: TrainingConfig, item_shape: tuple[int, ...], n_classes
     Raises
     ------
     InvalidParameterError
-        If the combination is impossible or a name is not taken by the module.
+        If the combination is impossible, a name is not taken by the module, or a network cannot be copied.
+    ValueError
+        If the networks share what is trained.
     """
     module, module2 = config.module, config.module2
     module_options, module2_options = config.module_options, config.module2_options
@@ -44,8 +49,6 @@ def make_networks(config: TrainingConfig, item_shape: tuple[int, ...], n_classes
             f"module is an instance of {type(module).__name__}, so module2 must be an instance too, with weights of "
             f"its own; got module2={module2!r}. Or give the class: module={type(module).__name__}."
         )
-    if isinstance(module, nn.Module) and isinstance(module2, nn.Module):
-        _check_separate(module, module2)  # the copies that are made of them would be
     sizes = {"n_classes": n_classes, "n_features": torch.Size(item_shape).numel()}
     if len(item_shape) > 1:
         sizes["n_channels"] = item_shape[0]
@@ -63,7 +66,9 @@ def make_networks(config: TrainingConfig, item_shape: tuple[int, ...], n_classes
         second = _make(module, "module", module_options | module2_options, sizes, prefixes)
     else:
         second = _make(module2, "module2", module2_options, sizes)
-    return first.to(config.device, config.dtype), second.to(config.device, config.dtype)
+    _check_separate(first, second)
+    copies = [_own(network, name) for network, name in zip((first, second), MODULES, strict=True)]
+    return copies[0].to(config.device, config.dtype), copies[1].to(config.device, config.dtype)
 
 
 def _default_module(item_shape: tuple[int, ...]) -> type[nn.Module]:
@@ -81,7 +86,7 @@ def _default_module(item_shape: tuple[int, ...]) -> type[nn.Module]:
 def _make(
     module: nn.Module | Callable, parameter: str, given: dict, sizes: dict, prefixes: dict[str, str] | None = None
 ) -> nn.Module:
-    """Call ``module`` with what was given and with those of ``sizes`` that it names; copy it if it is an instance."""
+    """Call ``module`` with what was given and with those of ``sizes`` that it names, unless it is an instance."""
     prefixes = dict.fromkeys(given, parameter) | (prefixes or {})
     if isinstance(module, nn.Module):
         if given:
@@ -89,13 +94,7 @@ def _make(
                 f"{listed(given, prefixes)} cannot be passed on: {parameter} is an instance of "
                 f"{type(module).__name__}, which is made already."
             )
-        if isinstance(module, torch.jit.ScriptModule):
-            raise InvalidParameterError(
-                f"{parameter} is a scripted module, and of these torch makes copies that cannot be trained. Give the "
-                "module as it was before torch.jit, and compile=True if it is to be compiled."
-            )
-        graphs = {id(each): each.detach().clone() for _, _, each in computed_tensors(module)}
-        return copy.deepcopy(module, graphs)
+        return module
 
     name = getattr(module, "__name__", repr(module))
     check_takes(module, given, prefixes, name)
@@ -113,6 +112,22 @@ def _make(
     return network
 
 
+def _own(network: nn.Module, parameter: str) -> nn.Module:
+    """A copy that nobody else holds."""
+    if any(isinstance(each, torch.jit.ScriptModule) for each in network.modules()):
+        raise InvalidParameterError(
+            f"{parameter} is a scripted module or has one in it, and of these torch makes copies that cannot be "
+            "trained. Give the module as it was before torch.jit, and compile=True if it is to be compiled."
+        )
+    try:
+        return copy_of(network)
+    except Exception as error:
+        raise InvalidParameterError(
+            f"The network made by {parameter}, a {type(network).__name__}, cannot be copied: {error}. Every network is "
+            "trained as a copy of its own; keep what copy.deepcopy cannot copy outside of the module."
+        ) from error
+
+
 def reads_indices(network: nn.Module) -> bool:
     """Whether the first layer with parameters is an embedding, so that integers are indices and stay integers."""
     first = next((m for m in network.modules() if next(m.parameters(recurse=False), None) is not None), None)
@@ -127,8 +142,7 @@ def check_networks(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> Non
     Raises
     ------
     ValueError
-        If outputs have the wrong shape, if there is nothing to train, or if the networks share parameters or start
-        with equal weights.
+        If outputs have the wrong shape, if there is nothing to train, or if the networks start with equal weights.
     TypeError
         If a network returns something else than a tensor of floating point numbers.
     """
@@ -141,8 +155,7 @@ def check_networks(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> Non
         _warn_of_probabilities(outputs, parameter)
         if not any(p.requires_grad for p in network.parameters()):
             raise ValueError(f"The network made by {parameter} has no parameters that can be trained.")
-    _check_separate(*pair)
-    first, second = (list(network.parameters()) for network in pair)
+    first, second = ([p for p in network.parameters() if p.requires_grad] for network in pair)
     if len(first) == len(second) and all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, second)):
         raise ValueError(
             "The two networks start with equal weights, so they can never disagree. Remove a fixed seed from the "
@@ -151,12 +164,15 @@ def check_networks(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> Non
 
 
 def _check_separate(first: nn.Module, second: nn.Module) -> None:
-    with_numbers = ((p for p in network.parameters() if not is_lazy(p) and p.numel()) for network in (first, second))
-    mine, its = ({p.data_ptr() for p in parameters} for parameters in with_numbers)
+    """What is frozen, and buffers, may be shared by what the user gives: the copies have their own."""
+    mine, its = (
+        {id(p) for p in trained} | {p.data_ptr() for p in trained if not is_lazy(p) and p.numel()}
+        for trained in ([p for p in network.parameters() if p.requires_grad] for network in (first, second))
+    )
     if mine & its:
         raise ValueError(
             "The two networks share parameters, so they can never disagree. module and module2 must make separate "
-            "networks."
+            "networks; what they share has to be frozen (requires_grad=False)."
         )
 
 

@@ -1,13 +1,18 @@
 """The state of networks and of whole trainings as plain values: read, copied, given back."""
 
 import copy
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer
 
 from skcoteach._torch import buffers_of
+
+#: In which a ``forward`` may keep tensors.
+CONTAINERS = (dict, OrderedDict, list, tuple)
 
 
 def state_of(network: nn.Module) -> dict[str, Tensor | None]:
@@ -45,19 +50,47 @@ def bring_to_rest(network: nn.Module) -> None:
     network.eval()
     for parameter in network.parameters():
         parameter.grad = None
-    for layer, name, value in computed_tensors(network):
-        (buffers_of(layer) if name in buffers_of(layer) else vars(layer))[name] = value.detach()
+    for layer in network.modules():
+        _without_graph(vars(layer))
 
 
-def computed_tensors(network: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
-    """Attributes and buffers that hang on the graph of the last forward.
+def copy_of(network: nn.Module) -> nn.Module:
+    """A copy of a network; what the graph of its last forward hangs on is copied without it.
 
-    Weights of ``torch.nn.utils.spectral_norm``, say. They cannot be copied, and the next forward computes them anew.
+    Weights of ``torch.nn.utils.spectral_norm`` or activations that a ``forward`` keeps, say: torch cannot copy them,
+    and the next forward computes them anew.
     """
-    held = (
-        (layer, name, each) for layer in network.modules() for name, each in (vars(layer) | buffers_of(layer)).items()
-    )
-    return [each for each in held if isinstance(each[2], Tensor) and not each[2].is_leaf]
+    computed = (each for layer in network.modules() for each in _computed(vars(layer)))
+    own = {id(each): each.detach().clone() for each in computed}
+    own |= {  # those of lazy layers, which torch does not copy either
+        id(each): UninitializedBuffer(device=each.device, dtype=each.dtype)  # type: ignore[call-arg]
+        for each in network.buffers()
+        if isinstance(each, UninitializedBuffer)
+    }
+    return copy.deepcopy(network, own)
+
+
+def _computed(value: Any) -> Iterator[Tensor]:
+    """Tensors in attributes, buffers and containers that hang on a graph."""
+    if isinstance(value, Tensor):
+        if not value.is_leaf:
+            yield value
+    elif type(value) in CONTAINERS:
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _computed(each)
+
+
+def _without_graph(value: Any) -> Any:
+    """The value, in which no tensor hangs on a graph; containers that can change stay the same ones."""
+    if isinstance(value, Tensor):
+        return value if value.is_leaf else value.detach()
+    if type(value) not in CONTAINERS or next(_computed(value), None) is None:
+        return value
+    if isinstance(value, tuple):
+        return tuple(_without_graph(each) for each in value)
+    for key, each in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        value[key] = _without_graph(each)
+    return value
 
 
 def copied(value: Any) -> Any:

@@ -50,7 +50,7 @@ def training_data(codes, weights=None, X=None, **more):
 
 def cross_fitted(config, data, networks=()):
     """A cross-fit whose steps are all done, as many as were announced."""
-    cross_fit = CrossFit(config, data, networks)
+    cross_fit = CrossFit(config, data)
     for _ in range(cross_fit.max_steps):
         assert not cross_fit.is_finished
         cross_fit.run_step()
@@ -160,7 +160,7 @@ def test_halves_are_stratified_by_given_class_and_share_no_example(codes, seed, 
     halved = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(crossfit, "Trainer", lambda *arguments: halved.append(Pairs(*arguments)) or halved[-1])
-        CrossFit(config_with(module=Answers, seed=seed), training_data(codes, weights), ())
+        CrossFit(config_with(module=Answers, seed=seed), training_data(codes, weights))
     first, second = halved
     halves = [first.data.drawn.tolist(), second.data.drawn.tolist()]
     assert sorted(halves[0] + halves[1]) == [i for i, weight in enumerate(weights) if weight > 0]
@@ -637,7 +637,7 @@ def test_the_learning_rate_is_that_of_the_first_epochs_throughout(trainers):
 def test_pairs_side_by_side_start_alike_and_learn_more_or_less(trainers):
     config = configured(module=chain, epochs=2)
     networks, data = networks_and_data(config, validated(*many(120)))
-    cross_fit = CrossFit(config, data, networks)
+    cross_fit = CrossFit(config, data)
     for trainer in trainers:
         assert len(trainer.networks) == 2 * len(FORGET_RATES_OF_FEW)
         pairs = [bits(trainer.networks[number : number + 2]) for number in range(0, len(trainer.networks), 2)]
@@ -728,7 +728,7 @@ def test_pairs_are_made_as_the_estimator_says(trainers):
     }
     config = configured(**given)
     networks, data = networks_and_data(config, validated(*many()))
-    CrossFit(config, data, networks)
+    CrossFit(config, data)
     assert len(trainers) == 2
     for trainer in trainers:
         assert [network[1].out_features for network in trainer.networks] == [5, 7]
@@ -748,7 +748,7 @@ def test_pairs_are_made_as_the_estimator_says(trainers):
 def test_what_is_of_the_schedules_and_the_average_is_of_the_training_proper_alone(trainers):
     config = configured(average_decay=0.9, num_gradual=5, exponent=0.5, epoch_decay_start=0)
     networks, data = networks_and_data(config, validated(*many()))
-    cross_fit = CrossFit(config, data, networks)
+    cross_fit = CrossFit(config, data)
     cross_fit.run_step()
     assert [trainer.average for trainer in trainers] == [None, None]
     assert trainers[0].history[0]["forget_rate"] == 0.0
@@ -756,15 +756,18 @@ def test_what_is_of_the_schedules_and_the_average_is_of_the_training_proper_alon
 
 
 @pytest.mark.parametrize("given", [[0, 1, 0, 2], [0, 1, 2, 1], [0, 1, 2, 3, 3, 4], [0, 1, 2, 3, 4, 2]])
-def test_a_module_that_gives_a_network_again_is_refused(given):
+def test_a_module_that_gives_a_network_again_starts_a_pair_with_its_first_weights_again(given, trainers):
     networks = [Net(4, 3) for _ in range(5)]
-    supply = iter([networks[number] for number in given])
+    before = bits(networks)
+    supply = iter([networks[number] for number in [*given, 0, 1][:6]])
     config = configured(module=lambda: next(supply))
     made, data = networks_and_data(config, validated(*many()))
-    with pytest.raises(
-        ValueError, match="module gave a network that it had given before.*make a new one at every call"
-    ):
-        CrossFit(config, data, made)
+    assert made[0] is not networks[0]
+    cross_fit = CrossFit(config, data)
+    for trainer in trainers:
+        assert not any(each is own for each in trainer.networks for own in networks)
+    cross_fit.run_step()
+    assert equal(bits(networks), before)
 
 
 def test_networks_given_as_instances_start_every_pair_and_are_never_changed(trainers):
@@ -772,7 +775,7 @@ def test_networks_given_as_instances_start_every_pair_and_are_never_changed(trai
     before = bits(instances)
     config = configured(module=instances[0], module2=instances[1])
     networks, data = networks_and_data(config, validated(*many()))
-    cross_fit = CrossFit(config, data, networks)
+    cross_fit = CrossFit(config, data)
     assert all(equal(bits(trainer.networks), before) for trainer in trainers)
     cross_fit.run_step()
     assert not equal(bits(trainers[0].networks), before)

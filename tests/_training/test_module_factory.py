@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import threading
 import warnings
 
 import numpy as np
@@ -272,8 +273,10 @@ def test_scripted_instances_are_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch advises against scripting
         scripted = torch.jit.script(nn.Linear(4, 3))
-    with pytest.raises(ValueError, match="module2 is a scripted module.*as it was before torch.jit, and compile=True"):
-        make(nn.Linear(4, 3), scripted)
+    message = "module2 is a scripted module or has one in it.*as it was before torch.jit, and compile=True"
+    for module2 in (scripted, lambda: scripted, lambda: nn.Sequential(scripted)):
+        with pytest.raises(ValueError, match=message):
+            make(lambda: nn.Linear(4, 3), module2)
 
 
 @pytest.mark.parametrize("module2", [None, MLP])
@@ -321,6 +324,68 @@ def test_shared_parameters_are_refused_be_it_one_of_many():
     one = nn.Linear(4, 3)
     with pytest.raises(ValueError, match="share parameters"):
         check(*make(lambda: one))
+
+
+def test_what_is_frozen_and_buffers_may_be_shared_and_every_network_has_its_own():
+    backbone = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).requires_grad_(False)
+    networks = make(lambda: nn.Sequential(backbone, nn.Linear(4, 3)))
+    check(*networks)
+    mine, its, theirs = (dict(each.state_dict()) for each in (*(network[0] for network in networks), backbone))
+    for name, value in theirs.items():
+        assert torch.equal(mine[name], value) and torch.equal(its[name], value)
+        assert len({each.data_ptr() for each in (mine[name], its[name], value)}) == 3
+    backbone[0].requires_grad_(True)
+    with pytest.raises(ValueError, match=r"share parameters.*what they share has to be frozen \(requires_grad=False\)"):
+        make(lambda: nn.Sequential(backbone, nn.Linear(4, 3)))
+
+
+def test_equal_frozen_parts_are_no_equal_weights_and_equal_trained_parts_are():
+    vectors = torch.randn(9, 3)
+    check(*make(lambda: nn.Sequential(nn.Linear(4, 9), nn.Linear(9, 3))))
+
+    def module(seed=None):
+        last = nn.Linear(4, 3)
+        if seed is not None:
+            nn.init.ones_(last.weight), nn.init.zeros_(last.bias)
+        return nn.Sequential(Probe(vectors), last)
+
+    check(*make(module))
+    with pytest.raises(ValueError, match="start with equal weights"):
+        check(*make(module, given={"seed": 0}))
+
+
+class Probe(nn.Module):
+    """Passes its inputs on; holds frozen vectors."""
+
+    def __init__(self, vectors):
+        super().__init__()
+        self.vectors = nn.Embedding.from_pretrained(vectors)
+
+    def forward(self, x):
+        return x
+
+
+def test_a_layer_given_as_a_value_is_neither_shared_nor_changed():
+    norm = nn.BatchNorm1d(4, affine=False).double().eval()
+
+    def module(norm, n_classes):
+        return nn.Sequential(norm, nn.Linear(4, n_classes))
+
+    networks = make(module, given={"norm": norm})
+    assert networks[0][0] is not networks[1][0] is not norm
+    networks[0].train()(torch.randn(5, 4))
+    assert norm.running_mean.tolist() == [0] * 4 and norm.running_mean.dtype == torch.float64 and not norm.training
+    assert networks[1][0].running_mean.tolist() == [0] * 4
+
+
+def test_what_cannot_be_copied_is_told():
+    class Locked(nn.Linear):
+        def __init__(self):
+            super().__init__(4, 3)
+            self.lock = threading.Lock()
+
+    with pytest.raises(ValueError, match="network made by module, a Locked, cannot be copied.*outside of the module"):
+        make(Locked)
 
 
 @pytest.mark.parametrize("tied", [False, True])

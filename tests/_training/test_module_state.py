@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import spectral_norm
 
-from skcoteach._training.module_state import bring_to_rest, computed_tensors, copied, load_state, state_of
+from skcoteach._training.module_state import bring_to_rest, copied, copy_of, load_state, state_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -178,15 +178,34 @@ class KeepsHidden(nn.Module):
         return self.hidden.relu()
 
 
-@pytest.mark.parametrize("make", [KeepsHidden, lambda: nn.Sequential(spectral_norm(nn.Linear(3, 2)))])
+class KeepsInContainers(KeepsHidden):
+    """Keeps it in a dict, a list and a tuple within them, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.cache, self.layers = {"all": []}, None
+
+    def forward(self, x):
+        hidden = super().forward(x)
+        self.cache["all"].append((hidden, "x"))
+        self.layers = [hidden, {"last": (hidden,)}]
+        return hidden.sin()
+
+
+@pytest.mark.parametrize(
+    "make", [KeepsHidden, KeepsInContainers, lambda: nn.Sequential(spectral_norm(nn.Linear(3, 2)))]
+)
 def test_at_rest_a_network_that_keeps_what_it_has_computed_can_be_copied(make):
     module = make()
     module(torch.randn(4, 3)).sum().backward()
-    assert computed_tensors(module)
     with pytest.raises(RuntimeError, match="deepcopy"):
         copy.deepcopy(module)
+    cache = getattr(module, "cache", None)
+    assert_same(copy_of(module), module)
+    with pytest.raises(RuntimeError, match="deepcopy"):  # it is as it was
+        copy.deepcopy(module)
     bring_to_rest(module)
-    assert computed_tensors(module) == []
+    assert getattr(module, "cache", None) is cache
     assert_same(copy.deepcopy(module), module)
     module.train()(torch.randn(4, 3)).sum().backward()
     assert all(parameter.grad is not None for parameter in module.parameters())

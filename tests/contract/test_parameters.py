@@ -116,7 +116,65 @@ def test_optimizer_parameters_arrive(table):
     assert not np.allclose(plain, momentum)
 
 
+class Longer(CoTeachingClassifier):
+    """Has a default of its own, counts the classes before a fit, and leaves the rest to its parent."""
+
+    def __init__(self, epochs=30, *, tag="x", **more):
+        super().__init__(epochs=epochs, **more)
+        self.tag = tag
+
+    def fit(self, X, y, sample_weight=None):
+        self.class_counts_ = np.bincount(y)
+        return super().fit(X, y, sample_weight)
+
+
+class Longest(Longer):
+    def __init__(self, lr=0.5, **more):
+        super().__init__(lr=lr, **more)
+
+
+class Inheriting(Longest):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Longer, Longest, Inheriting])
+def test_subclasses_that_pass_on_what_they_do_not_name_have_all_parameters(kind):
+    estimator = kind(epochs=7, lr=0.25, forget_rate=0.1, tag="y", module__hidden=5)
+    assert estimator.get_params() == CoTeachingClassifier(
+        epochs=7, lr=0.25, forget_rate=0.1, module__hidden=5
+    ).get_params() | {"tag": "y"}
+    copy_of_it = clone(estimator).set_params(class_floor=0.5)
+    assert copy_of_it.get_params() == estimator.get_params() | {"class_floor": 0.5}
+    with pytest.raises(TypeError, match="forgetrate"):
+        kind(forgetrate=1)
+
+
+def test_a_fit_removes_what_a_fit_has_set_and_nothing_else(table, noisy):
+    X, y = table
+    estimator = Longer(epochs=2, batch_size=64, random_state=0).fit(noisy[0], noisy[1])
+    estimator.own_ = 3
+    assert hasattr(estimator, "noise_rate_")
+    estimator.set_params(forget_rate=0.2).fit(X, y)
+    assert estimator.class_counts_.tolist() == np.bincount(y).tolist() and estimator.own_ == 3
+    assert not hasattr(estimator, "noise_rate_")
+    estimator.partial_fit(X, y)
+    assert estimator.own_ == 3 and not hasattr(estimator, "label_quality_")
+
+
 # numbers of NumPy
+
+
+def test_bools_and_numbers_of_numpy_do_where_they_are_passed_on(table):
+    X, y = table
+    plain = {"optimizer__amsgrad": True, "optimizer__weight_decay": 0.5**7, "module__hidden": 4}
+    numbers = {
+        "optimizer__amsgrad": np.True_,
+        "optimizer__weight_decay": np.float32(0.5**7),
+        "module__hidden": np.int8(4),
+    }
+    for module in (None, Net):
+        how = {"module": module} if module else {"module__hidden": (4,)}
+        assert_same_fit(fast(**numbers | how).fit(X, y), fast(**plain | how).fit(X, y), X)
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.int8, np.uint8])
