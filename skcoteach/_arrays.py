@@ -22,9 +22,23 @@ def is_foreign(array: Any) -> bool:
 
 
 def to_host(array: Any) -> Any:
-    """A tensor or array of another library as a NumPy array; anything else unchanged."""
+    """A tensor or array of another library as a NumPy array; anything else unchanged.
+
+    Raises
+    ------
+    ValueError
+        If a tensor holds no numbers that NumPy could hold.
+    """
     if isinstance(array, Tensor):
-        return array.detach().cpu().numpy()
+        if array.is_meta or array.is_quantized or array.layout != torch.strided:
+            kind = "on the meta device" if array.is_meta else f"quantized ({array.dtype})" if array.is_quantized else ""
+            raise ValueError(
+                f"A tensor of labels or weights is {kind or f'of layout {array.layout}'}; a dense one with numbers is "
+                "expected."
+            )
+        if array.dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2):  # NumPy has none of these
+            array = array.float()
+        return array.numpy(force=True)
     if is_foreign(array):
         return move_to(array, xp=np, device="cpu")
     return array

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skcoteach._arrays import to_host, to_namespace_of
-from skcoteach._config import PREFIXES, is_prefixed, resolve
+from skcoteach._config import PREFIXES, is_prefixed, meant_by, resolve
 from skcoteach._data.training_data import TrainingData, warn_of_lost_digits
 from skcoteach._data.validation import ValidatedData, check_form, check_X, is_items, sorted_classes, validate
 from skcoteach._errors import warn_user
@@ -297,7 +297,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.verbose = verbose
         for name in module__kwargs:
             if not is_prefixed(name):
-                raise TypeError(f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}")
+                raise TypeError(
+                    f"{type(self).__name__}.__init__() got an unexpected keyword argument {name!r}."
+                    f"{meant_by(name, self._get_param_names())}"
+                )
         self.__dict__.update(module__kwargs)
 
     @classmethod
@@ -346,8 +349,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         unknown = [name for name in params if not is_prefixed(name) and name not in self._get_param_names()]
         if unknown:
             raise ValueError(
-                f"Invalid parameter {unknown[0]!r} for estimator {self}. Valid parameters are: "
-                f"{self._get_param_names()!r}, and names that start with {', '.join(PREFIXES)}."
+                f"Invalid parameter {unknown[0]!r} for estimator {self}."
+                f"{meant_by(unknown[0], self._get_param_names())} Valid parameters are: {self._get_param_names()!r}, "
+                f"and names that start with {', '.join(PREFIXES)}."
             )
         self.__dict__.update(params)
         return self
@@ -364,7 +368,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     @with_callbacks
     @ignoring_callers_modes()
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train two fresh networks on X and the given labels.
 
         Parameters

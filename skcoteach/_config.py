@@ -1,6 +1,8 @@
 """From the parameters of the estimator to a :class:`~skcoteach._training.config.TrainingConfig`: resolved once."""
 
+import difflib
 import secrets
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -8,11 +10,43 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from skcoteach._sklearn import InvalidParameterError
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import DTYPES, choose_device
 
 #: Names of parameters that are passed on, to the modules and to the optimizer.
 PREFIXES = ("module__", "module2__", "optimizer__")
+
+#: Of which True and False would be 1 and 0.
+NUMBERS = {
+    "average_decay", "batch_size", "class_floor", "epoch_decay_start", "epochs", "exponent", "forget_rate", "lr",
+    "num_gradual", "num_iter_per_epoch", "random_state",
+}  # fmt: skip
+#: What other libraries call parameters.
+ALIASES = {
+    "max_iter": "epochs", "max_epochs": "epochs", "n_epochs": "epochs", "num_epochs": "epochs", "n_iter": "epochs",
+    "noise_rate": "forget_rate", "noise": "forget_rate", "learning_rate": "lr", "learning_rate_init": "lr",
+    "alpha": "optimizer__weight_decay", "weight_decay": "optimizer__weight_decay", "momentum": "optimizer__momentum",
+    "hidden_layer_sizes": "module__hidden", "seed": "random_state", "model": "module", "network": "module",
+    "criterion": None, "warm_start": None, "n_jobs": None,
+}  # fmt: skip
+
+
+def meant_by(name: str, names: Sequence[str]) -> str:
+    """A sentence that says what an unknown parameter is called here; empty, if that cannot be guessed."""
+    for prefix in PREFIXES:
+        single = prefix.removesuffix("_")
+        if name.startswith(single) and name not in names and len(name) > len(single):
+            return f" Did you mean {prefix}{name.removeprefix(single)}?"
+    if name in ALIASES:
+        meant = ALIASES[name]
+        return "" if meant is None else f" Did you mean {meant}?"
+    start, underscores, rest = name.partition("__")
+    if underscores and rest:
+        close = difflib.get_close_matches(start, [prefix.removesuffix("__") for prefix in PREFIXES], 1)
+        return f" Did you mean {close[0]}__{rest}?" if close else ""
+    close = difflib.get_close_matches(name, names, 1)
+    return f" Did you mean {close[0]}?" if close else ""
 
 
 def is_prefixed(name: str) -> bool:
@@ -43,6 +77,9 @@ def resolve(
         If parameters cannot be used together, or not here.
     """
     parameters = {name: value.item() if isinstance(value, np.generic) else value for name, value in parameters.items()}
+    for name, value in parameters.items():
+        if isinstance(value, bool) and name in NUMBERS:
+            raise InvalidParameterError(f"The {name!r} parameter must be a number; got {value}.")
     module, module2, optimizer = (_with_prefix(parameters, prefix) for prefix in PREFIXES)
     resolved: dict[str, Any] = {
         "module_options": module,

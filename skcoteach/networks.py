@@ -298,7 +298,12 @@ class CifarCNN(nn.Module):
 
 
 def _check_image_size(x: Tensor, smallest: int, network: str) -> None:
-    height, width = x.shape[-2:]
+    channels, height, width = x.shape[-3:]
+    if width in (1, 3, 4) and min(channels, height) >= smallest:
+        raise ValueError(
+            f"{network} takes images of shape (n_samples, n_channels, height, width); of {tuple(x.shape)} the last "
+            "axis seems to be that of the channels. Give X.transpose(0, 3, 1, 2), or X.permute(0, 3, 1, 2) of a tensor."
+        )
     if min(height, width) < smallest:
         raise ValueError(
             f"{network} takes images of at least {smallest}x{smallest} pixels, got {height}x{width}: enlarge them, or "

@@ -35,6 +35,8 @@ def item_of(items: Dataset | Sequence, position: int) -> Tensor:
     if isinstance(x, Tensor):
         return x.detach()
     try:
+        if isinstance(x, np.ndarray) and x.ndim:  # torch has neither other byte orders nor steps backwards
+            x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
         with _read_only_is_fine():
             return torch.as_tensor(x, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:

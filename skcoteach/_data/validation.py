@@ -5,7 +5,7 @@ numbers, weights become one float64 per example.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,15 +106,70 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
         inputs = _check_tensor(estimator, X if isinstance(X, Tensor) else to_tensor(X))
         validate_data(estimator, inputs.X, reset=reset, skip_check_array=True)
     else:
-        if isinstance(X, DataLoader):
-            raise TypeError("X is a DataLoader. Give its dataset; batches are made here, of batch_size examples.")
+        _check_is_data(X)
         if _has_shape_of_one_axis(X) and np.asarray(X).ndim > 1:
             X = np.asarray(X)  # else scikit-learn sees no features
-        X = validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", allow_nd=True)
+        try:
+            X = validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", allow_nd=True)
+        except (TypeError, ValueError) as error:
+            unfit = _columns_without_numbers(X)
+            if not unfit:
+                raise
+            raise ValueError(
+                f"The columns {unfit} of X do not hold numbers: {str(error).splitlines()[0][:200]} Encode them, by "
+                "sklearn.preprocessing.OneHotEncoder in a ColumnTransformer say, or leave them out."
+            ) from error
         if X.dtype.kind not in "biuf":
             raise ValueError(f"X must hold numbers; its dtype is {X.dtype}.")
         inputs = Inputs(X)
     return inputs
+
+
+def _check_is_data(X: Any) -> None:
+    """Refuse what scikit-learn would refuse in words about the shape of an array of it."""
+    if isinstance(X, DataLoader):
+        raise TypeError("X is a DataLoader. Give its dataset; batches are made here, of batch_size examples.")
+    if X is None or isinstance(X, (str, bytes, set, Iterator)):
+        raise TypeError(f"X is a {type(X).__name__}; expected 2D array, tensor, data frame, Dataset or the like.")
+    if isinstance(X, Mapping):
+        raise TypeError("X is a dict. Give its arrays as one table (a pandas.DataFrame of it, say), or a Dataset.")
+    if isinstance(X, (list, tuple)) and X and isinstance(X[0], Mapping):
+        raise TypeError(
+            "The items of X are dicts. Give a table: sklearn.feature_extraction.DictVectorizer makes one of them, or "
+            "pandas.DataFrame."
+        )
+    if getattr(getattr(X, "dtype", None), "names", None):
+        raise ValueError(
+            f"X is a structured array with the fields {list(X.dtype.names)}. Give a plain one: "
+            "numpy.lib.recfunctions.structured_to_unstructured(X)."
+        )
+    check_not_masked(X, "X")
+
+
+def check_not_masked(array: Any, name: str) -> None:
+    """Refuse an array of which something is masked: the mask would be forgotten.
+
+    Raises
+    ------
+    ValueError
+        If something is masked.
+    """
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise ValueError(f"{name} is a masked array, and values of it are masked. Fill them, or leave these rows out.")
+
+
+def _columns_without_numbers(X: Any) -> list:
+    """Names of the columns of a data frame that cannot be made numbers."""
+    unfit = []
+    for name in getattr(X, "columns", ()):
+        column = np.asarray(X[name])
+        try:
+            is_fit = column.dtype.kind not in "mM" and column.astype(np.float64) is not None
+        except (TypeError, ValueError):
+            is_fit = False
+        if not is_fit:
+            unfit.append(name)
+    return unfit
 
 
 def is_items(X: Any) -> bool:
@@ -165,6 +220,8 @@ def _check_tensor(estimator: Any, X: Tensor) -> Inputs:
         )
     if X.is_meta:
         raise ValueError("X is on the meta device: it has a shape, but no numbers.")
+    if X.is_quantized:
+        raise ValueError("X is a quantized tensor. Give X.dequantize().")
     if X.is_complex():
         raise ValueError(f"Complex data not supported: X is a tensor of {X.dtype}.")
     _check_not_empty(estimator, "tensor", tuple(X.shape))
@@ -223,10 +280,14 @@ def check_y(estimator: Any, y: Any, n_samples: int) -> np.ndarray:
         If y is missing, holds NaN or None, is continuous, or has another length than X.
     """
     if y is None:
-        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
-    y = check_1d_labels(to_host(y), estimator=estimator)
-    if y.dtype.kind == "O" and any(label is None for label in y):
-        raise ValueError("Input y contains None. Every example needs a given label; remove the rows without one.")
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None. Labels in a Dataset are "
+            "not read: give them beside it, y=[label for _, label in dataset] say."
+        )
+    check_not_masked(y, "y")
+    y = to_host(y)
+    _check_kind_of_labels(y)
+    y = check_1d_labels(y, estimator=estimator)
     if len(y) != n_samples:
         raise ValueError(f"X and y have different lengths: {n_samples} examples and {len(y)} labels.")
     try:
@@ -234,6 +295,31 @@ def check_y(estimator: Any, y: Any, n_samples: int) -> np.ndarray:
     except TypeError as error:
         raise ValueError(f"The labels in y cannot be sorted, they are of different types: {error}.") from error
     return y
+
+
+def _check_kind_of_labels(y: Any) -> None:
+    """Refuse labels that NumPy and scikit-learn would refuse in their own words."""
+    labels = np.asarray(y, dtype=None if hasattr(y, "dtype") else object)
+    shape, kind = labels.shape, labels.dtype.kind
+    if labels.ndim == 2 and shape[1] > 1:
+        one_hot = kind in "biuf" and bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
+        hint = " It looks one-hot: give y.argmax(1)." if one_hot else ""
+        raise ValueError(f"y should be a 1d array, got an array of shape {shape} instead.{hint}")
+    if kind == "c":
+        raise ValueError("Complex data not supported: the labels in y are complex numbers.")
+    if kind == "S" or (kind == "O" and any(isinstance(label, bytes) for label in labels.flat)):
+        raise ValueError("The labels in y are bytes. Give strings: [label.decode() for label in y].")
+    if kind == "O" and any(label is None or _is_na(label) for label in labels.flat):
+        raise ValueError("Input y contains None or NA. Every example needs a given label; remove the rows without one.")
+
+
+def _is_na(label: Any) -> bool:
+    """Whether it is that of pandas, which is neither equal to itself nor not."""
+    try:
+        bool(label == label)  # noqa: PLR0124
+    except TypeError:
+        return True
+    return False
 
 
 def encode(y: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -264,6 +350,7 @@ def check_weights(sample_weight: Any, class_weight: Any, classes: np.ndarray, co
     ValueError
         If weights are negative, not finite, all zero, or not one per example.
     """
+    check_not_masked(sample_weight, "sample_weight")
     weights = check_sample_weight(to_host(sample_weight), codes, dtype=np.float64, ensure_non_negative=True)
     if class_weight is None:
         return weights
@@ -302,7 +389,11 @@ def sorted_classes(classes: Any) -> np.ndarray:
     ValueError
         If they are not one axis of labels without NaN.
     """
-    classes = np.unique(column_or_1d(to_host(classes)))
+    classes = to_host(classes)
+    kinds = {str if isinstance(each, str) else bytes if isinstance(each, bytes) else float for each in classes}
+    if bytes in kinds or len(kinds) > 1:
+        raise ValueError(f"classes must be all numbers or all strings, not bytes, and sortable; got {classes}.")
+    classes = np.unique(column_or_1d(classes))
     if classes.dtype.kind == "f" and np.isnan(classes).any():
         raise ValueError("classes contains NaN.")
     return classes

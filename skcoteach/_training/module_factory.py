@@ -76,10 +76,15 @@ def _default_module(item_shape: tuple[int, ...]) -> type[nn.Module]:
         return networks.MLP
     if len(item_shape) == 3:
         return networks.SmallCNN
+    example = (
+        " For sequences of shape (n_samples, n_channels, length), say: lambda n_channels, n_classes: nn.Sequential("
+        "nn.Conv1d(n_channels, 32, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), "
+        "nn.Linear(32, n_classes))."
+    )
     raise InvalidParameterError(
         "module=None makes a network for X of shape (n_samples, n_features) or (n_samples, n_channels, height, width); "
         f"X has {len(item_shape) + 1} axes, its items have shape {item_shape}. Give images without a channel axis one "
-        "(X[:, None]), or give a module."
+        f"(X[:, None]), or give a module.{example if len(item_shape) == 2 else ''}"
     )
 
 

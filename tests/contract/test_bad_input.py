@@ -8,7 +8,13 @@ import pytest
 import torch
 from helpers import Items, Net, fast
 from numpy.testing import assert_array_equal
+from sklearn.utils._param_validation import Interval
 from torch import nn
+from torch.utils.data import TensorDataset
+
+from skcoteach import CoTeachingClassifier
+from skcoteach._config import NUMBERS
+from skcoteach.networks import SmallCNN
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -41,6 +47,12 @@ def with_value(X, value):
     return X
 
 
+def quantized(X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch will drop it
+        return torch.quantize_per_tensor(torch.tensor(X), 0.1, 0, torch.qint8)
+
+
 BAD_X = {
     "NaN": (lambda X: with_value(X, np.nan), "X contains NaN"),
     "infinity": (lambda X: with_value(X, np.inf), "X contains infinity"),
@@ -52,6 +64,15 @@ BAD_X = {
     "complex": (lambda X: X + 1j, "Complex data not supported"),
     "complex tensor": (lambda X: torch.tensor(X + 1j), "Complex data not supported"),
     "text": (lambda X: X.astype(str).astype(object) + "x", "could not convert"),
+    "masked": (lambda X: np.ma.masked_greater(X, 1), "X is a masked array"),
+    "structured": (lambda X: np.zeros(200, dtype=[("a", "f4"), ("b", "i4")]), r"fields \['a', 'b'\].*unstructured"),
+    "quantized": (quantized, "Give X.dequantize"),
+    "frame with text": (
+        lambda X: pd.DataFrame(X, columns=list("abcdefgh")).assign(
+            city="Rome", n="1.5", day=pd.Timestamp("2020-01-01")
+        ),
+        r"columns \['city', 'day'\] of X do not hold numbers.*OneHotEncoder",
+    ),
 }
 
 
@@ -59,6 +80,43 @@ BAD_X = {
 def test_x(name, table, refused):
     change, words = BAD_X[name]
     refused(words, X=change(table[0]))
+
+
+NO_DATA = {
+    "None": (None, "X is a NoneType"),
+    "text": ("abc", "X is a str"),
+    "iterator": (iter([1]), "X is a list_iterator"),
+    "dict": ({"a": np.zeros(5), "b": np.zeros(3)}, "X is a dict.*one table"),
+    "list of dicts": ([{"a": 1.0}] * 200, "items of X are dicts.*DictVectorizer"),
+}
+
+
+@pytest.mark.parametrize("name", NO_DATA)
+def test_what_is_no_x(name, refused):
+    X, words = NO_DATA[name]
+    refused(words, X=X, error=TypeError)
+
+
+def test_labels_in_a_dataset_are_not_read(table):
+    dataset = TensorDataset(torch.tensor(table[0]), torch.tensor(table[1]))
+    for y in ((), (None,)):
+        with pytest.raises(ValueError, match="y is None. Labels in a Dataset are not read"):
+            fast().fit(dataset, *y)
+
+
+def test_images_with_the_channels_last_are_told_how_to_turn(refused):
+    X = np.zeros((200, 9, 10, 3), dtype=np.float32)
+    refused(r"of \(2, 9, 10, 3\) the last axis seems to be that of the channels.*transpose\(0, 3, 1, 2\)", X=X)
+    for module in (lambda n_channels, n_classes: SmallCNN(n_channels, n_classes), None):
+        assert fast(module=module, epochs=1).fit(X.transpose(0, 3, 1, 2)[:40], np.arange(40) % 2).n_iter_ == 1
+
+
+def test_three_axes_are_told_how_a_network_for_them_looks(table):
+    X = table[0][:, None]
+    with pytest.raises(ValueError, match="For sequences of .* say: (lambda .*)") as told:
+        fast().fit(X, table[1])
+    module = eval(str(told.value).partition("say: ")[2].removesuffix("."), {"nn": nn})  # noqa: S307
+    assert fast(module=module).fit(X, table[1]).predict_proba(X).shape == (200, 3)
 
 
 @pytest.mark.parametrize("make", [np.array, torch.tensor, Items, list], ids=["array", "tensor", "Dataset", "list"])
@@ -75,6 +133,17 @@ BAD_Y = {
     "mixed": (lambda y: np.array(["a", *y[1:]], dtype=object), "cannot be sorted"),
     "one class": (lambda y: np.ones_like(y), "1 class"),
     "2-D": (lambda y: np.stack([y, y], 1), "y should be a 1d array"),
+    "one-hot": (lambda y: np.eye(3)[y], r"y should be a 1d array.*\(200, 3\).*one-hot: give y.argmax\(1\)"),
+    "one-hot tensor": (lambda y: torch.eye(3)[y], "one-hot"),
+    "pandas' NA": (lambda y: pd.Series(y, dtype="Int64").replace(1, pd.NA), "y contains NaN"),
+    "NA among strings": (lambda y: pd.Series(y.astype(str), dtype="string").replace("1", pd.NA), "contains None or NA"),
+    "NA in a list": (lambda y: [pd.NA, *y[1:].tolist()], "contains None or NA"),
+    "bytes": (lambda y: y.astype("S"), r"are bytes. Give strings: \[label.decode"),
+    "bytes as objects": (lambda y: y.astype("S").astype(object), "are bytes"),
+    "masked": (lambda y: np.ma.masked_equal(y, 1), "y is a masked array"),
+    "complex": (lambda y: y + 1j, "Complex data not supported: the labels in y are complex numbers.$"),
+    "sparse": (lambda y: torch.tensor(y).to_sparse(), "of layout torch.sparse_coo"),
+    "meta": (lambda y: torch.tensor(y).to("meta"), "on the meta device"),
 }
 
 
@@ -89,6 +158,7 @@ BAD_WEIGHTS = {
     "negative": (-np.ones(200), "[Nn]egative"),
     "NaN": (np.full(200, np.nan), "sample_weight contains NaN"),
     "zero": (np.zeros(200), "non-zero"),
+    "masked": (np.ma.masked_equal(np.arange(200.0), 1), "sample_weight is a masked array"),
 }
 
 
@@ -121,7 +191,39 @@ BAD_PARAMETERS = {
     "unknown device": ({"device": "gpu7"}, "device='gpu7'"),
     "optimizer with a closure": ({"optimizer": torch.optim.LBFGS}, "closure"),
     "diverged": ({"lr": 1e30, "epochs": 3}, "diverged"),
+    **{f"{name} True": ({name: True}, f"'{name}' parameter.*must be a") for name in sorted(NUMBERS)},
+    "epochs NumPy's True": ({"epochs": np.True_}, "'epochs' parameter"),
 }
+
+
+def test_all_parameters_that_are_numbers_are_known():
+    told = CoTeachingClassifier._parameter_constraints.items()
+    assert {name for name, kinds in told if any(isinstance(kind, Interval) for kind in kinds)} - {"device"} == (
+        NUMBERS - {"random_state"}
+    )
+
+
+MEANT = {
+    "max_iter": "epochs", "n_epochs": "epochs", "noise_rate": "forget_rate", "learning_rate": "lr",
+    "optimizer_momentum": "optimizer__momentum", "module_hidden": "module__hidden", "forgetrate": "forget_rate",
+    "modul__hidden": "module__hidden", "optimiser__momentum": "optimizer__momentum", "batchsize": "batch_size",
+    "hidden_layer_sizes": "module__hidden", "weight_decay": "optimizer__weight_decay",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*MEANT, "warm_start", "xyz"])
+def test_unknown_parameters_are_told_what_is_meant(name):
+    words = f"Did you mean {MEANT[name]}\\?" if name in MEANT else f"{name}'((?!Did you mean).)*$"
+    with pytest.raises(TypeError, match=words):
+        CoTeachingClassifier(**{name: 1})
+    with pytest.raises(ValueError, match=words.removesuffix("$")):
+        CoTeachingClassifier().set_params(**{name: 1})
+
+
+@pytest.mark.parametrize("classes", [[b"a", b"b"], [b"a", "b"], [0, 1, "2"]])
+def test_classes_of_several_kinds_are_no_strings(classes, table):
+    with pytest.raises(ValueError, match="classes must be all numbers or all strings, not bytes"):
+        fast().partial_fit(*table, classes=classes)
 
 
 @pytest.mark.parametrize("name", BAD_PARAMETERS)
