@@ -165,7 +165,7 @@ class Training:
         """The floors, and what is free beside."""
         floors = torch.zeros_like(self.losses)
         if keeping == "all":
-            return floors, None
+            return floors, None, None
         budgets = selection.batch_budgets(
             *(batches_of(each, BATCH_SIZE) for each in (self.targets, self.weights)), self.rates
         )
@@ -174,7 +174,9 @@ class Training:
             floors = selection.class_floors(
                 losses, self.targets, self.weights, (1 - self.rates).repeat_interleave(2, 0)
             )
-        return floors, selection.free_budgets(budgets.repeat_interleave(2, 0), batches_of(floors, BATCH_SIZE).sum(-1))
+        budgets = budgets.repeat_interleave(2, 0)
+        of_classes = self.weights.new_zeros(*budgets.shape, N_CLASSES) if keeping == "floors" else None
+        return floors, selection.free_budgets(budgets, batches_of(floors, BATCH_SIZE).sum(-1)), of_classes
 
     def predict(self):
         """What the networks say of inputs that are on the device."""

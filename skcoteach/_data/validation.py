@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from sklearn.utils import column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
@@ -131,7 +132,7 @@ def _check_is_data(X: Any) -> None:
         raise TypeError("X is a DataLoader. Give its dataset; batches are made here, of batch_size examples.")
     if X is None or isinstance(X, (str, bytes, set, Iterator)):
         raise TypeError(f"X is a {type(X).__name__}; expected 2D array, tensor, data frame, Dataset or the like.")
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not sparse.issparse(X):  # one of the sparse formats is a dict, too
         raise TypeError("X is a dict. Give its arrays as one table (a pandas.DataFrame of it, say), or a Dataset.")
     if isinstance(X, (list, tuple)) and X and isinstance(X[0], Mapping):
         raise TypeError(

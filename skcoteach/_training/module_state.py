@@ -2,7 +2,7 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -70,21 +70,23 @@ def copy_of(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, own)
 
 
-def _computed(value: Any) -> Iterator[Tensor]:
+def _computed(value: Any) -> list[Tensor]:
     """Tensors in attributes, buffers and containers that hang on a graph."""
+    found: list[Tensor] = []  # no generator: Ctrl-C while one is thrown away is lost
     if isinstance(value, Tensor):
         if not value.is_leaf:
-            yield value
+            found.append(value)
     elif type(value) in CONTAINERS:
         for each in value.values() if isinstance(value, dict) else value:
-            yield from _computed(each)
+            found += _computed(each)
+    return found
 
 
 def _without_graph(value: Any) -> Any:
     """The value, in which no tensor hangs on a graph; containers that can change stay the same ones."""
     if isinstance(value, Tensor):
         return value if value.is_leaf else value.detach()
-    if type(value) not in CONTAINERS or next(_computed(value), None) is None:
+    if type(value) not in CONTAINERS or not _computed(value):
         return value
     if isinstance(value, tuple):
         return tuple(_without_graph(each) for each in value)

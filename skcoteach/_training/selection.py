@@ -10,6 +10,10 @@ from torch import Tensor
 
 from skcoteach._training.device import sum_dtype
 
+#: A batch that holds this much weight of a given class ranks it by the losses of now. With less, a lone example would
+#: be kept for being alone. Balanced class weights add up to 8 only nearly.
+ENOUGH_OF_A_CLASS = 8 - 1e-3
+
 
 def small_loss_indices(losses: Tensor, forget_rate: float) -> Tensor:
     """Indices of the examples that the documented rule keeps, smallest loss first.
@@ -62,13 +66,37 @@ def batch_budgets(targets: Tensor, weights: Tensor, rates: Tensor) -> Tensor:
     return (weights * (1 - rates)[:, targets]).sum(-1)
 
 
+def class_budgets(targets: Tensor, weights: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """How much weight each given class keeps of each batch in any case, where the batch has enough of the class.
+
+    Parameters
+    ----------
+    targets, weights : Tensor of shape (n_batches, n)
+        As for :func:`batch_budgets`.
+    shares : Tensor of shape (n_networks, n_classes), floating, in [0, 1]
+        Part of each class that is kept in any case.
+
+    Returns
+    -------
+    budgets : Tensor of shape (n_networks, n_batches, n_classes), floating
+        ``share * weight of the class in the batch``; 0 where that is little.
+    is_rare : Tensor of shape (n_batches, n), bool
+        Which examples are of classes that their batch has little of.
+    """
+    exact = sum_dtype(weights.device)  # whole numbers and the like are summed to the same number in any order
+    of_classes = torch.zeros(len(targets), shares.shape[1], dtype=exact, device=targets.device)
+    of_classes.scatter_add_(1, targets, weights.to(exact))
+    is_enough = of_classes > ENOUGH_OF_A_CLASS
+    return shares[:, None] * torch.where(is_enough, of_classes, 0), ~is_enough.gather(1, targets)
+
+
 def class_floors(losses: Tensor, targets: Tensor, weights: Tensor, shares: Tensor) -> Tensor:
-    """What each example of an epoch keeps in any case, so that no class starves.
+    """What each example of an epoch keeps in any case, so that no class starves of which a batch holds one or two.
 
     Each given class has a budget for the whole epoch, ``share * weight of the class``, whatever its size and that of
     the batches. Its examples fill it in the order of the losses that they had in the last epoch, ties by position; the
-    example on the boundary counts in part. So a class that is learnt late, or of which a batch holds one or two, keeps
-    its best examples, and a lone example with a large loss is not kept for being alone.
+    example on the boundary counts in part. So the class keeps its best examples, and one with a large loss is not kept
+    for being alone in its batch.
 
     Parameters
     ----------
@@ -77,7 +105,7 @@ def class_floors(losses: Tensor, targets: Tensor, weights: Tensor, shares: Tenso
     targets : Tensor of shape (n,), int64
         Given labels in ``[0, n_classes)``.
     weights : Tensor of shape (n,), floating
-        Weight 2 counts as the same example twice.
+        Weight 2 counts as the same example twice; 0 for what has no part in it.
     shares : Tensor of shape (n_networks, n_classes), floating, in [0, 1]
         Part of each class that is kept in any case.
 
@@ -127,12 +155,20 @@ def free_budgets(budgets: Tensor, floors: Tensor) -> Tensor:
     return free * (left.sum(-1, keepdim=True).clamp(min=0) / total.clamp(min=torch.finfo(total.dtype).tiny))
 
 
-def kept_weights(losses: Tensor, weights: Tensor, floors: Tensor, free: Tensor) -> Tensor:
-    """The weight that each example of a batch keeps: its floor, and its share of what is free.
+def kept_weights(
+    losses: Tensor,
+    weights: Tensor,
+    floors: Tensor,
+    free: Tensor,
+    given: Tensor | None = None,
+    budgets: Tensor | None = None,
+) -> Tensor:
+    """The weight that each example of a batch keeps: its floor, its share of its class's budget and of what is free.
 
-    Examples are ranked by their unweighted loss, ties by position. In this order they are given what their floors lack
-    of their weights until the free budget is used up; the example on the boundary counts in part. Without floors, with
-    unit weights and an integral budget, the kept examples are those of :func:`small_loss_indices`.
+    Examples are ranked by their unweighted loss, ties by position. In this order they fill the budgets of their given
+    classes, and are then given what they lack of their weights until the free budget is used up; the example on the
+    boundary counts in part. Without floors and budgets of classes, with unit weights and an integral free budget, the
+    kept examples are those of :func:`small_loss_indices`.
 
     Parameters
     ----------
@@ -143,6 +179,10 @@ def kept_weights(losses: Tensor, weights: Tensor, floors: Tensor, free: Tensor) 
         What they keep in any case.
     free : Tensor of shape (n_networks, 1), floating
         What may be kept beside.
+    given : Tensor of shape (n_classes, n), floating, optional
+        1 where an example has this given label, else 0.
+    budgets : Tensor of shape (n_networks, n_classes), floating, optional
+        How much of each given class is kept in any case; 0 for those whose examples have floors. None: 0 for all.
 
     Returns
     -------
@@ -160,6 +200,16 @@ def kept_weights(losses: Tensor, weights: Tensor, floors: Tensor, free: Tensor) 
     """
     order = losses.argsort(stable=True)
     ranked = (weights - floors).gather(-1, order)
-    before = ranked.cumsum(-1).sub_(ranked)
-    taken = torch.minimum((free - before).clamp_(min=0), ranked)
+    if given is None or budgets is None:
+        taken = _filled(ranked, free)
+    else:
+        claims = (given * weights).index_select(1, order.flatten()).unflatten(1, order.shape)
+        of_class = _filled(claims, budgets.T[..., None]).sum(0)
+        taken = _filled(ranked - of_class, free) + of_class
     return torch.empty_like(taken).scatter_(-1, order, taken).add_(floors).clamp_(max=weights)
+
+
+def _filled(claims: Tensor, budgets: Tensor) -> Tensor:
+    """What each gets where the budgets are filled along the last axis."""
+    before = claims.cumsum(-1).sub_(claims)
+    return torch.minimum((budgets - before).clamp_(min=0), claims)

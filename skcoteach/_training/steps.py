@@ -52,7 +52,13 @@ class Steps:
         self._n_classes = n_classes
 
     def train(
-        self, inputs: Tensor, targets: Tensor, weights: Tensor, floors: Tensor, free: Tensor | None
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        floors: Tensor,
+        free: Tensor | None,
+        class_budgets: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Train on a block of examples.
 
@@ -66,6 +72,8 @@ class Steps:
             Weight that either network keeps of each example in any case.
         free : Tensor of shape (n_networks, n_batches), floating, or None
             Weight that it keeps of each batch beside. None: all is kept.
+        class_budgets : Tensor of shape (n_networks, n_batches, n_classes), floating, optional
+            Weight that it keeps of each given class of each batch in any case, floors aside. None: nothing.
 
         Returns
         -------
@@ -81,13 +89,22 @@ class Steps:
         # networks and augment get slices, made when they are needed: those of `split` must not be worked on in place
         batches = (inputs[start : start + self._batch_size] for start in range(0, len(inputs), self._batch_size))
         cut = [each.split(self._batch_size, -1) for each in (labels, given, weights, floors)]
-        budgets = [None] * len(cut[0]) if free is None else free.split(1, -1)
-        steps = [self._step(*batch) for batch in zip(batches, *cut, budgets, strict=True)]
+        nothing = [None] * len(cut[0])
+        budgets = nothing if free is None else free.split(1, -1)
+        of_classes = nothing if class_budgets is None else class_budgets.unbind(1)
+        steps = [self._step(*batch) for batch in zip(batches, *cut, budgets, of_classes, strict=True)]
         log_probabilities, losses, kept = (torch.cat(each, -1) for each in zip(*steps, strict=True))
         return log_probabilities, losses, kept
 
     def _step(
-        self, inputs: Tensor, labels: Tensor, given: Tensor, weights: Tensor, floors: Tensor, free: Tensor | None
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        given: Tensor,
+        weights: Tensor,
+        floors: Tensor,
+        free: Tensor | None,
+        class_budgets: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Each network learns from what its peer keeps."""
         if self._augment is None:
@@ -96,7 +113,10 @@ class Steps:
             logits = self._logits_of_augmented(check_augmented(self._augment(inputs), inputs), inputs.shape)
         log_probabilities = logits.log_softmax(1)  # (n_networks, n_classes, n)
         losses = -log_probabilities.gather(1, labels).squeeze(1)  # (n_networks, n)
-        kept = weights.expand_as(losses) if free is None else kept_weights(losses, weights, floors, free)
+        if free is None:
+            kept = weights.expand_as(losses)
+        else:
+            kept = kept_weights(losses, weights, floors, free, given, class_budgets)
         # the gradient of the mean of the losses over what the peer keeps
         gradient = log_probabilities.exp().sub_(given).mul_(of_peers(shares_of(kept)).unsqueeze(1))
         self._engine.backward(gradient)

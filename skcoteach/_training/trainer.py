@@ -24,7 +24,7 @@ from skcoteach._training.epoch_statistics import EpochStatistics, batches_of, re
 from skcoteach._training.label_statistics import LabelStatistics
 from skcoteach._training.module_state import copied, load_state, state_of
 from skcoteach._training.noise_estimate import NoiseEstimate
-from skcoteach._training.selection import batch_budgets, class_floors, free_budgets
+from skcoteach._training.selection import batch_budgets, class_budgets, class_floors, free_budgets
 from skcoteach._training.steps import Steps
 
 #: Examples are brought to the device in blocks of batches: as many as hold this many numbers, and no more than that
@@ -139,9 +139,9 @@ class Trainer:
                 self._in_blocks(*self._keeping(order, rates)),
                 strict=True,
             )
-            for (indices, inputs), (floors, free) in blocks:
+            for (indices, inputs), keeping in blocks:
                 targets, weights = data.targets.index_select(0, indices), data.weights.index_select(0, indices)
-                log_probabilities, losses, kept = self._steps.train(inputs, targets, weights, floors, free)
+                log_probabilities, losses, kept = self._steps.train(inputs, targets, weights, *keeping)
                 statistics.add(indices, log_probabilities, losses, kept, targets, weights)
         totals, kept = statistics.read_back()
         entry = record(totals, -(-len(order) // self.batch_size), epoch, learning_rate, forget_rate)
@@ -214,30 +214,47 @@ class Trainer:
             return torch.full((1, self.data.n_classes), forget_rate, dtype=torch.float64, device="cpu")
         return (of_classes * (forget_rate / self.noise_estimate.forget_rate)).clamp(max=MAXIMUM_CLASS_RATE)[None]
 
-    def _keeping(self, order: Tensor, rates: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What each network keeps of each example of the order in any case, and of each batch beside.
+    def _keeping(self, order: Tensor, rates: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What each network keeps of each example of the order in any case, of each batch beside, and of its classes.
 
         Nothing in any case in a first epoch, which knows of no losses; all, and so None, where nothing is forgotten.
+        Whether batches have enough of their classes is asked on the CPU, not on the device.
         """
         data = self.data
         indices = order.to(data.device)
         targets, weights = data.targets.index_select(0, indices), data.weights.index_select(0, indices)
         floors = weights.new_zeros(len(self.networks), len(order))
         if not rates.any():
-            return floors, None
-        rates = rates.to(weights)
-        budgets = batch_budgets(batches_of(targets, self.batch_size), batches_of(weights, self.batch_size), rates)
+            return floors, None, None
+        in_batches_of = batches_of(targets, self.batch_size), batches_of(weights, self.batch_size)
+        budgets = batch_budgets(*in_batches_of, rates.to(weights)).repeat_interleave(2, 0)
+        of_classes = None
         if self._losses is not None and self.config.class_floor > 0:
             shares = (self.config.class_floor * (1 - rates)).repeat_interleave(2, 0)
-            floors = class_floors(self._losses.index_select(1, indices), targets, weights, shares)
-        return floors, free_budgets(budgets.repeat_interleave(2, 0), batches_of(floors, self.batch_size).sum(-1))
+            here = order.numpy()
+            codes, own = torch.from_numpy(data.codes[here]).long(), torch.from_numpy(data.full_weights[here])
+            of_classes, is_rare = class_budgets(
+                batches_of(codes, self.batch_size), batches_of(own, self.batch_size), shares
+            )
+            is_rare = is_rare.flatten()[: len(order)]
+            of_classes = of_classes.to(weights) if of_classes.any() else None
+            if is_rare.any():
+                of_rare = weights * is_rare.to(weights)
+                floors = class_floors(self._losses.index_select(1, indices), targets, of_rare, shares.to(weights))
+        in_any_case = batches_of(floors, self.batch_size).sum(-1)
+        if of_classes is not None:
+            in_any_case = in_any_case + of_classes.sum(-1)
+        return floors, free_budgets(budgets, in_any_case), of_classes
 
-    def _in_blocks(self, floors: Tensor, free: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def _in_blocks(
+        self, floors: Tensor, free: Tensor | None, of_classes: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
         """The parts for each block of batches."""
         size = self._block_size()
         for start in range(0, floors.shape[1], size):
             batches = slice(start // self.batch_size, (start + size) // self.batch_size)
-            yield floors[:, start : start + size], None if free is None else free[:, batches]
+            own_free, own_classes = (None if each is None else each[:, batches] for each in (free, of_classes))
+            yield floors[:, start : start + size], own_free, own_classes
 
     def _order(self) -> Tensor:
         """The epoch's order: every batch gets about its share of what was kept last and of each class.

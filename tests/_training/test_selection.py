@@ -8,10 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.functional import pad
+from torch.nn.functional import one_hot, pad
 from torch.nn.utils.rnn import pad_sequence
 
-from skcoteach._training.selection import batch_budgets, class_floors, free_budgets, kept_weights, small_loss_indices
+from skcoteach._training.selection import (
+    batch_budgets,
+    class_budgets,
+    class_floors,
+    free_budgets,
+    kept_weights,
+    small_loss_indices,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -70,8 +77,16 @@ def expected_kept(epoch, rates, class_floor):
     weights, places = [Fraction(weight) for weight in epoch.weights], range(len(epoch.weights))
     floors = {}
     for label in set(epoch.targets):
-        ranked = sorted(of_class(epoch, label), key=lambda i: (epoch.last[i], i))
-        floors |= fill(ranked, weights, exact_floor(epoch, rates, class_floor, label))
+        share, rare = Fraction(class_floor) * (1 - Fraction(rates[label])), []
+        for batch in epoch.batches:
+            own = [i for i in batch if epoch.targets[i] == label]
+            amount = sum(weights[i] for i in own)
+            if amount >= 8:  # ranked within the batch
+                floors |= fill(sorted(own, key=lambda i: (epoch.now[i], i)), weights, share * amount)
+            else:
+                rare += own
+        ranked = sorted(rare, key=lambda i: (epoch.last[i], i))
+        floors |= fill(ranked, weights, share * sum(weights[i] for i in rare))
     free = [max(exact_budget(epoch, rates, each) - sum(floors[i] for i in each), Fraction(0)) for each in epoch.batches]
     left = exact_budget(epoch, rates, places) - sum(floors.values())
     kept = dict(floors)
@@ -87,11 +102,22 @@ def actual_kept(epoch, rates, class_floor, dtype=torch.float64):
     """By the package, as if a single network kept it."""
     last, now, weights = (torch.tensor(each, dtype=dtype) for each in (epoch.last, epoch.now, epoch.weights))
     targets, rates = torch.tensor(epoch.targets), torch.tensor([rates], dtype=dtype)
-    floors = class_floors(last[None], targets, weights, class_floor * (1 - rates))
-    budgets = batch_budgets(padded(targets, epoch.sizes), padded(weights, epoch.sizes), rates)
-    free = free_budgets(budgets, padded(floors[0], epoch.sizes).sum(1)[None])
-    batches = zip(now.split(epoch.sizes), weights.split(epoch.sizes), floors.split(epoch.sizes, 1), free.T, strict=True)
-    return torch.cat([kept_weights(own[None], weight, floor, left[:, None])[0] for own, weight, floor, left in batches])
+    given = one_hot(targets, rates.shape[1]).T.to(dtype)
+    floors, free, of_classes = keeping(last[None], targets, weights, rates, class_floor, epoch.sizes)
+    cut = zip(*(each.split(epoch.sizes, -1) for each in (now[None], weights, floors)), strict=True)
+    batches = zip(cut, free.split(1, 1), given.split(epoch.sizes, 1), of_classes.unbind(1), strict=True)
+    return torch.cat([kept_weights(*own, left, classes, budgets)[0] for own, left, classes, budgets in batches])
+
+
+def keeping(last, targets, weights, rates, class_floor, sizes):
+    """What is kept in any case and what is free, for every network."""
+    shares, of_batches = class_floor * (1 - rates), (padded(targets, sizes), padded(weights, sizes))
+    of_classes, is_rare = class_budgets(*of_batches, shares)
+    of_classes = of_classes.to(weights)
+    is_rare = torch.cat([own[:size] for own, size in zip(is_rare, sizes, strict=True)])
+    floors = class_floors(last, targets, weights * is_rare, shares)
+    in_any_case = torch.stack([padded(each, sizes).sum(1) for each in floors]) + of_classes.sum(-1)
+    return floors, free_budgets(batch_budgets(*of_batches, rates), in_any_case), of_classes
 
 
 def padded(values, sizes):
@@ -248,7 +274,16 @@ def test_class_with_large_losses_keeps_its_floor():
     assert actual_kept(epoch, [0.5, 0.5], 0.0)[24:].sum() == 0
 
 
-def test_floors_are_filled_by_the_losses_of_before_and_the_rest_by_those_of_now():
+def test_classes_that_a_batch_has_enough_of_are_ranked_by_the_losses_of_now():
+    """Eight examples' worth is enough; each batch then keeps its part of the class."""
+    last, now = [*range(16)], [*range(8, 0, -1), *range(8, 0, -1)]
+    kept = actual_kept(Epoch(last, now, [0] * 16, [1.0] * 16, [8, 8]), [0.5], 1.0)
+    assert kept.tolist() == [0] * 4 + [1] * 4 + [0] * 4 + [1] * 4
+    kept = actual_kept(Epoch(last, now, [0] * 16, [0.875] * 16, [8, 8]), [0.5], 1.0)
+    assert kept.tolist() == [0.875] * 8 + [0] * 8  # the best of before, and nothing is free for the others
+
+
+def test_floors_of_rare_classes_are_filled_by_the_losses_of_before_and_the_rest_by_those_of_now():
     """Of eight examples six are kept: one and a half of each class in any case, namely the best of before."""
     epoch = one_batch([9.0, 8.0, 2.0, 3.0, 7.0, 6.0, 0.0, 1.0], [0] * 4 + [1] * 4, [1.0] * 8, [1, 2, 3, 4, 4, 3, 2, 1])
     assert actual_kept(epoch, [0.25, 0.25], 0.5).tolist() == [1, 0.5, 1, 1, 0, 0.5, 1, 1]
@@ -312,6 +347,14 @@ def test_the_budget_of_a_batch_is_the_sum_over_its_examples_for_every_pair():
     assert batch_budgets(targets, weights, rates).tolist() == [[7.5, 2.0], [8.75, 1.0]]
 
 
+def test_a_class_has_a_budget_in_a_batch_that_holds_eight_examples_worth_of_it():
+    targets = torch.tensor([[0, 1, 1], [1, 1, 0]])
+    weights = torch.tensor([[8.0, 5.0, 2.0], [4.0, 4.0, 0.0]])
+    budgets, is_rare = class_budgets(targets, weights, torch.tensor([[0.25, 0.5], [0.0, 0.75]]))
+    assert budgets.tolist() == [[[2.0, 0.0], [0.0, 4.0]], [[0.0, 0.0], [0.0, 6.0]]]
+    assert is_rare.tolist() == [[False, True, True], [False, False, True]]
+
+
 def test_the_example_on_the_boundary_of_a_floor_counts_in_part_by_its_weight():
     floors = class_floors(
         torch.tensor([[3.0, 1.0, 2.0, 1.0]]),
@@ -366,18 +409,17 @@ def test_what_several_networks_keep_is_what_each_keeps(data, epoch, n_networks, 
 
     def kept(own):
         """By the networks of a slice, one batch after the other."""
-        floors = class_floors(last[own], targets, weights, class_floor * (1 - rates[own]))
-        budgets = batch_budgets(padded(targets, epoch.sizes), padded(weights, epoch.sizes), rates[own])
-        of_batches = torch.stack([each.sum(1) for each in floors.split(epoch.sizes, 1)], 1)
-        free = free_budgets(budgets, of_batches)
+        floors, free, of_classes = keeping(last[own], targets, weights, rates[own], class_floor, epoch.sizes)
         batches = zip(
             last[own].flip(1).split(epoch.sizes, 1),
             weights.split(epoch.sizes),
             floors.split(epoch.sizes, 1),
             free.split(1, 1),
+            one_hot(targets, N_CLASSES).T.to(weights).split(epoch.sizes, 1),
+            of_classes.unbind(1),
             strict=True,
         )
-        return floors, budgets, free, torch.cat([kept_weights(*batch) for batch in batches], 1)
+        return floors, free, of_classes, torch.cat([kept_weights(*batch) for batch in batches], 1)
 
     each = [kept(slice(number, number + 1)) for number in range(n_networks)]
     for together, apart in zip(kept(slice(None)), zip(*each, strict=True), strict=True):
@@ -398,7 +440,8 @@ def test_examples_without_weight_that_fill_up_a_batch_change_nothing(epoch, rate
 def test_kept_weights_carry_no_gradient():
     losses, weights = torch.rand(2, 16, requires_grad=True), torch.ones(16)
     floors = class_floors(losses, torch.arange(16) % 2, weights, torch.full((2, 2), 0.25))
-    kept = kept_weights(losses, weights, floors, torch.full((2, 1), 3.0))
+    given = one_hot(torch.arange(16) % 2).T.float()
+    kept = kept_weights(losses, weights, floors, torch.full((2, 1), 3.0), given, torch.full((2, 2), 1.0))
     assert not (floors.requires_grad or kept.requires_grad)
 
 
@@ -408,10 +451,13 @@ def test_selection_never_asks_the_device_for_a_number():
     targets = torch.empty(32, dtype=torch.int64, device="meta")
     budgets = batch_budgets(targets.view(2, 16), weights.view(2, 16), torch.empty(2, 3, device="meta"))
     floors = class_floors(losses, targets, weights, torch.empty(4, 3, device="meta"))
+    of_classes, is_rare = class_budgets(targets.view(2, 16), weights.view(2, 16), torch.empty(4, 3, device="meta"))
     free = free_budgets(budgets.repeat_interleave(2, 0), floors.view(4, 2, 16).sum(-1))
-    kept = kept_weights(losses[:, :16], weights[:16], floors[:, :16], free[:, :1])
-    assert [(each.shape, each.device.type) for each in (budgets, floors, free, kept)] == [
-        ((2, 2), "meta"), ((4, 32), "meta"), ((4, 2), "meta"), ((4, 16), "meta"),
+    given = torch.empty(3, 16, device="meta")
+    kept = kept_weights(losses[:, :16], weights[:16], floors[:, :16], free[:, :1], given, of_classes[:, 0])
+    assert [(each.shape, each.device.type) for each in (budgets, floors, of_classes, is_rare, free, kept)] == [
+        ((2, 2), "meta"), ((4, 32), "meta"), ((4, 2, 3), "meta"),
+        ((2, 16), "meta"), ((4, 2), "meta"), ((4, 16), "meta"),
     ]  # fmt: skip
     assert small_loss_indices(losses[0], 0.0).shape == (32,)
 

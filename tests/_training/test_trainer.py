@@ -49,16 +49,26 @@ def fill(ranked, weights, budget):
 
 
 def plain_keeping(data, batches, last, rates, class_floor):
-    """Of a network: the floor of each example, and what is free in each batch, one example after the other."""
+    """Of a network: the floor of each example, what is free in each batch, and what its classes keep in any case."""
     order = sum(batches, [])
     weight, label = data.weights.tolist(), data.targets.tolist()
-    floors = dict.fromkeys(order, 0.0)
+    floors, of_classes = dict.fromkeys(order, 0.0), [{} for _ in batches]
     for c in range(N_CLASSES) if last is not None else []:
-        ranked = sorted((i for i in order if label[i] == c), key=lambda i: last.get(i, np.inf))  # ties by position
+        rare = []
+        for batch, budgets in zip(batches, of_classes, strict=True):
+            own = [i for i in batch if label[i] == c]
+            if sum(weight[i] for i in own) >= 8:
+                budgets[c] = class_floor * (1 - rates[c]) * sum(weight[i] for i in own)
+            else:
+                rare += own
+        ranked = sorted(rare, key=lambda i: last.get(i, np.inf))  # ties by position
         floors |= fill(ranked, weight, class_floor * (1 - rates[c]) * sum(weight[i] for i in ranked))
-    left = [sum((1 - rates[label[i]]) * weight[i] - floors[i] for i in batch) for batch in batches]
+    left = [
+        sum((1 - rates[label[i]]) * weight[i] - floors[i] for i in batch) - sum(budgets.values())
+        for batch, budgets in zip(batches, of_classes, strict=True)
+    ]
     free = [max(each, 0.0) for each in left]
-    return floors, [each * sum(left) / sum(free) for each in free]
+    return floors, [each * sum(left) / sum(free) for each in free], of_classes
 
 
 def plain_epoch(networks, optimizers, data, batches, last, learning_rate, rates, class_floor):
@@ -73,15 +83,18 @@ def plain_epoch(networks, optimizers, data, batches, last, learning_rate, rates,
         targets = [int(data.targets[index]) for index in indices]
         weights = [float(data.weights[index]) for index in indices]
         losses_of, probabilities_of, kept_of = [], [], []
-        for network, (floors, free), own in zip(networks, keeping, last, strict=True):
+        for network, (floors, free, of_classes), own in zip(networks, keeping, last, strict=True):
             logits = network(X[indices])
             losses = [row.logsumexp(0) - row[target] for row, target in zip(logits, targets, strict=True)]
             losses_of.append(losses)
             probabilities_of.append(logits.detach().softmax(1).tolist())
             ranked = sorted(range(len(indices)), key=lambda i, losses=losses: losses[i].item())
-            lacking = [weight - floors[index] for weight, index in zip(weights, indices, strict=True)]
-            more = fill(ranked, lacking, free[number])
-            kept_of.append([floors[index] + more[i] for i, index in enumerate(indices)])
+            kept = [floors[index] for index in indices]
+            for c, budget in of_classes[number].items():
+                for i, part in fill([i for i in ranked if targets[i] == c], weights, budget).items():
+                    kept[i] += part
+            more = fill(ranked, [weight - part for weight, part in zip(weights, kept, strict=True)], free[number])
+            kept_of.append([part + more[i] for i, part in enumerate(kept)])
             own |= {index: each.item() for index, each in zip(indices, losses, strict=True)}
         objectives = []
         for own, peer in [(0, 1), (1, 0)]:
