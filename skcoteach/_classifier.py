@@ -508,7 +508,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Returns
         -------
         DataFrame of n_samples rows
-            In the order of the training data, with the columns of
+            In the order of the training data, with the index of X where that is a pandas.DataFrame, or else of y where
+            that is of pandas, and with the columns of
             :meth:`cleanlab.classification.CleanLearning.get_label_issues`:
 
             - ``is_label_issue`` (bool): whether the label is taken to be wrong: the labels of lowest quality, as many
@@ -557,7 +558,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 "label_quality": labels.quality,
                 "given_label": classes[labels.given],
                 "predicted_label": classes[labels.predicted],
-            }
+            },
+            index=self._state.index,
         )
 
     def _assign(self, fitted: dict) -> Self:
@@ -665,7 +667,15 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         parameter = next(self.modules_[0].parameters())
         inputs = inputs.to(parameter.device, parameter.dtype, as_indices=self._state.form.as_indices)
         tempered = functools.partial(combine, temperature=self.temperature_)
-        return predict(self.modules_, inputs, tempered, precision=self.precision)
+        found = predict(self.modules_, inputs, tempered, n_classes=len(self._state.classes), precision=self.precision)
+        unknown = found.isnan().any(1)
+        if unknown.any():
+            rows = unknown.nonzero()[:5, 0].tolist()
+            raise ValueError(
+                f"The networks return NaN for {int(unknown.sum())} of {len(found)} examples, rows {rows} among them: X "
+                "holds NaN there, or numbers that are too large for the networks."
+            )
+        return found
 
     def __copy__(self) -> Self:
         shallow = type(self).__new__(type(self))

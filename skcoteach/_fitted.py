@@ -56,6 +56,8 @@ class FitState:
         The parts of :meth:`Trainer.state_dict` that ``partial_fit`` goes on from and that are in no public attribute.
     labels : Labels or None
         What was found out about each example by ``fit``.
+    index : pandas.Index or None
+        Of the examples.
     """
 
     classes: np.ndarray
@@ -64,6 +66,7 @@ class FitState:
     optimizer: Callable
     training: dict[str, Any]
     labels: Labels | None
+    index: Any = None
 
 
 def fitted_attributes(
@@ -107,6 +110,7 @@ def fitted_attributes(
             trainer.config.optimizer,
             _what_goes_on(trainer, copies=copies),
             labels,
+            data.index if per_example else None,
         ),
     }
     if labels is not None:
@@ -181,7 +185,12 @@ def _labels(trainer: Trainer, networks: Networks) -> Labels:
     if len(unseen):
         with random_state(data.device, predictions(config.seed, trainer.epoch)):
             probabilities = predict(
-                networks, data.inputs, mean_probabilities, torch.from_numpy(unseen), precision=config.precision
+                networks,
+                data.inputs,
+                mean_probabilities,
+                torch.from_numpy(unseen),
+                n_classes=data.n_classes,
+                precision=config.precision,
             )
         now = probabilities.cpu().numpy()
     weights = data.full_weights if trainer.noise_estimate.noise_rate is None else data.sample_weights
@@ -197,7 +206,9 @@ def _temperature(trainer: Trainer, networks: Networks) -> float:
     some = torch.from_numpy(drawn(data.drawn.numpy(), CALIBRATION_EXAMPLES))
     weights = torch.from_numpy(data.sample_weights[some.numpy()])
     with random_state(data.device, calibration(config.seed, trainer.epoch)):
-        logits = predict(networks, data.inputs, _side_by_side, some, precision=config.precision)
+        logits = predict(
+            networks, data.inputs, _side_by_side, some, n_classes=data.n_classes, precision=config.precision
+        )
     logits = logits.cpu().double().movedim(1, 0)  # not every device has double precision
 
     def confidence(log_temperature: float) -> float:

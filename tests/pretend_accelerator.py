@@ -187,6 +187,7 @@ class Training:
                     self.networks[:2],
                     Inputs(self.inputs, self.config["device"]),
                     lambda logits: combine(logits, temperature),
+                    n_classes=N_CLASSES,
                     precision=precision,
                 )
 

@@ -40,6 +40,8 @@ class ValidatedData:
         Without and with ``class_weight``.
     columns : dict
         ``n_features_in_`` and, where X has them, ``feature_names_in_``.
+    index : pandas.Index or None
+        Of the rows of X, or else of y, where that is of pandas.
     """
 
     X: Any
@@ -49,6 +51,7 @@ class ValidatedData:
     sample_weights: np.ndarray
     weights: np.ndarray
     columns: dict[str, Any]
+    index: Any = None
 
 
 def validate(
@@ -65,7 +68,7 @@ def validate(
     """
     scratch = copy.copy(estimator)  # scikit-learn's validation writes on it
     inputs = check_X(scratch, X, reset=reset)
-    y = check_y(scratch, y, len(inputs))
+    given_y, y = y, check_y(scratch, y, len(inputs))
     classes, codes = encode(y, classes)
     names = ("n_features_in_", "feature_names_in_")
     return ValidatedData(
@@ -76,6 +79,7 @@ def validate(
         check_weights(sample_weight, None, classes, codes),
         check_weights(sample_weight, estimator.class_weight, classes, codes),
         {name: getattr(scratch, name) for name in names if hasattr(scratch, name)},
+        next((each.index for each in (X, given_y) if hasattr(each, "iloc")), None),
     )
 
 

@@ -140,8 +140,8 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, f
     for other in sorted(np.flatnonzero(contradicting).tolist(), key=lambda each: -forget_rates[each]):
         if _as_often_right(candidates[other].right, candidates[chosen].right, weights):
             return other, float(rates[other]), float(stds[other]), candidates[other].fit.matrix
-    matrices = np.stack([each.fit.matrix for each in candidates])
-    return chosen, rate, std, np.tensordot(_shares(candidates), matrices, 1)
+    matrix = np.tensordot(_shares(candidates), np.stack([each.fit.matrix for each in candidates]), 1)
+    return chosen, rate, std, matrix / matrix.sum(axis=0)  # the shares sum to one but for rounding
 
 
 def is_worth_forgetting(adaptive: Candidate, plain: Candidate, is_flat: bool, weights: np.ndarray) -> bool:

@@ -217,7 +217,14 @@ class CrossFit:
             for number, into in enumerate(found):
                 pair = trainer.networks[2 * number : 2 * number + 2]
                 with random_state(config.device, predictions(config.seed, trainer.epoch)):
-                    predicted = predict(pair, data.inputs, mean_probabilities, unseen, precision=config.precision)
+                    predicted = predict(
+                        pair,
+                        data.inputs,
+                        mean_probabilities,
+                        unseen,
+                        n_classes=data.n_classes,
+                        precision=config.precision,
+                    )
                 into[unseen.numpy()] = predicted.cpu().numpy()
         return [self._without_class_weights(each) for each in found]
 

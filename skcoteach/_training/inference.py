@@ -1,5 +1,6 @@
 """What networks say of examples, in batches: logits, combined as the caller likes."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -10,6 +11,7 @@ from skcoteach._data.inputs import Inputs
 from skcoteach._errors import explained
 from skcoteach._training.device import autocast, float32_products, sum_dtype, without_autocast
 from skcoteach._training.engines.layers import leaves_inputs_alone
+from skcoteach._training.engines.logits import MODULES, check_logits
 
 
 @torch.no_grad()
@@ -20,6 +22,7 @@ def predict(
     combine: Callable[[Tensor], Tensor],
     indices: Tensor | None = None,
     *,
+    n_classes: int,
     precision: str = "float32",
 ) -> Tensor:
     """What ``combine`` makes of the networks' logits.
@@ -33,19 +36,29 @@ def predict(
         Gets logits of shape (2, n, n_classes) and returns (n, n_classes).
     indices : Tensor of shape (n_wanted,), int64, on the CPU, optional
         Of the examples that are wanted. None: all.
+    n_classes : int
     precision : {"float32", "tf32", "bf16", "float64"}
 
     Returns
     -------
     Tensor of shape (n_wanted, n_classes), on the device of the networks
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a network cannot take the examples, or returns something else than logits for them.
     """
     combined = []
     share = all(leaves_inputs_alone(network) for network in networks)  # others get copies, they may work in place
     with float32_products(inputs.device, precision), autocast(inputs.device, precision):
         for wanted in _chunks(inputs, indices):
             batch = inputs[wanted]
-            with explained(networks[0], batch):
-                logits = [each(batch if share else batch.clone()) for each in networks]
+            logits = []
+            for parameter, network in zip(itertools.cycle(MODULES), networks):
+                with explained(network, batch):
+                    outputs = network(batch if share else batch.clone())
+                check_logits(outputs, parameter, len(batch), n_classes)
+                logits.append(outputs)
             combined.append(combine(torch.stack(logits)))
     return torch.cat(combined)
 

@@ -618,7 +618,7 @@ def test_probabilities_are_the_mean_of_both_networks_and_find_the_wrong_labels(t
     chosen = trainers[:2] if estimate.forget_rate else trainers[2:]
     for trainer in chosen:
         unseen = torch.tensor(sorted(trainer.networks[0].shown[False]))
-        expected = predict(trainer.networks, data.inputs, mean_probabilities, unseen)
+        expected = predict(trainer.networks, data.inputs, mean_probabilities, unseen, n_classes=data.n_classes)
         given = torch.from_numpy(codes)[unseen]
         np.testing.assert_allclose(estimate.quality[unseen], expected[range(len(unseen)), given], atol=1e-6)
         assert estimate.predicted[unseen].tolist() == expected.argmax(1).tolist()

@@ -1,5 +1,6 @@
 """Predictions in batches are those of the whole, and nothing is changed or asked for twice."""
 
+import functools
 import math
 
 import numpy as np
@@ -10,9 +11,11 @@ from torch import nn
 
 from skcoteach._data.inputs import Inputs
 from skcoteach._training import inference
-from skcoteach._training.inference import chunk_size, log_mean_probabilities, mean_probabilities, predict
+from skcoteach._training.inference import chunk_size, log_mean_probabilities, mean_probabilities
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+predict = functools.partial(inference.predict, n_classes=N_CLASSES)
 
 
 # --- in batches ------------------------------------------------------------------------------------------------------
@@ -63,7 +66,7 @@ def test_large_examples_go_at_least_64_at_a_time():
     inputs = Inputs(np.broadcast_to(np.float32(1), (130, 1, 130, 130)))
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
     seen, _ = watched([network, nn.Identity()])
-    predict((network, network), inputs, mean_probabilities)
+    predict((network, network), inputs, mean_probabilities, n_classes=2)
     assert [len(batch) for batch in seen[::2]] == [64, 64, 2]
 
 
@@ -142,7 +145,9 @@ def test_inputs_are_never_changed_by_networks_that_work_in_place(late, monkeypat
 
     X = np.arange(30.0 * N_FEATURES).reshape(30, N_FEATURES)
     kept = X.copy()
-    predicted = predict((Clamping(), Clamping()), Inputs(X, CPU, torch.float64), lambda logits: logits.mean(0))
+    predicted = predict(
+        (Clamping(), Clamping()), Inputs(X, CPU, torch.float64), lambda logits: logits.mean(0), n_classes=N_FEATURES
+    )
     assert np.array_equal(X, kept)
     assert predicted.min() <= 0.5
 
@@ -173,3 +178,11 @@ def test_what_torch_cannot_compute_is_told_with_the_shape_of_the_batch():
     network = nn.Linear(7, 2).double()
     with pytest.raises(ValueError, match=r"Linear cannot take a batch of X with shape \(90, 4\)"):
         predict((network, network), make_data().inputs, mean_probabilities)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_is_no_logits_is_told_of_the_network_that_gave_it(number):
+    networks = make_networks()
+    networks[number].register_forward_hook(lambda module, args, output: output[:, :2])
+    with pytest.raises(ValueError, match=rf"by {('module', 'module2')[number]} must return .*\(90, 3\).*\(90, 2\)"):
+        predict(networks, make_data().inputs, mean_probabilities)

@@ -305,7 +305,13 @@ def fitted_by(name, trainer):
     fitted = fitted_attributes(trainer, given, copies=True)
     combine = functools.partial(mean_probabilities, temperature=fitted["temperature_"])
     with random_state(config.device, (0,)):
-        probabilities = predict(fitted["modules_"], trainer.data.inputs, combine, precision=config.precision)
+        probabilities = predict(
+            fitted["modules_"],
+            trainer.data.inputs,
+            combine,
+            n_classes=trainer.data.n_classes,
+            precision=config.precision,
+        )
     labels = dataclasses.asdict(fitted["_state"].labels)
     public = {key: value for key, value in fitted.items() if key not in ("modules_", "_state")}
     return public | {

@@ -1,13 +1,15 @@
 """get_label_issues and label_quality_: what the fit has found out about every given label."""
 
 import copy
+import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import auto, noisy_blobs
+from helpers import auto, fast, noisy_blobs
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import train_test_split
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -34,6 +36,24 @@ def test_label_quality_is_the_column_and_a_probability(noisy, found):
     assert_array_equal(issues["label_quality"], quality)
     assert issues["is_label_issue"].dtype == bool
     assert quality[issues["is_label_issue"]].max() < quality[~issues["is_label_issue"]].min()
+
+
+def test_they_have_the_index_of_x_or_else_of_y(table):
+    X, y = table
+    frame = pd.DataFrame(X, columns=list("abcdefgh"), index=[f"row {i}" for i in range(len(X))])
+    labels = pd.Series(y, index=range(1000, 1000 + len(y)))
+    train, _, y_train, _ = train_test_split(frame, labels, random_state=0)
+    array = train.to_numpy()
+    for X_given, y_given, expected in (
+        (train, y_train, train.index),
+        (train, y_train.to_numpy(), train.index),
+        (array, y_train, y_train.index),
+        (array, y_train.tolist(), pd.RangeIndex(len(train))),
+    ):
+        estimator = fast().fit(X_given, y_given)
+        pd.testing.assert_index_equal(pickle.loads(pickle.dumps(estimator)).get_label_issues().index, expected)
+    issues = fast().fit(train, y_train).get_label_issues()
+    assert train.join(issues)["given_label"].tolist() == y_train.tolist()
 
 
 def test_they_are_the_callers_to_change(found):
