@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from skcoteach._arrays import to_host, to_namespace_of
 from skcoteach._config import PREFIXES, is_prefixed, meant_by, resolve
+from skcoteach._data.inputs import CPU
 from skcoteach._data.training_data import TrainingData, warn_of_lost_digits
 from skcoteach._data.validation import ValidatedData, check_form, check_X, is_items, sorted_classes, validate
 from skcoteach._errors import warn_user
@@ -29,7 +30,7 @@ from skcoteach._sklearn import Interval, InvalidParameterError, StrOptions, chec
 from skcoteach._tasks import Tasks
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.crossfit import CrossFit
-from skcoteach._training.device import ignoring_callers_modes, initial_weights, random_state
+from skcoteach._training.device import first_look, ignoring_callers_modes, initial_weights, random_state
 from skcoteach._training.inference import log_mean_probabilities, mean_probabilities, predict
 from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
 from skcoteach._training.noise_estimate import NoiseEstimate, stopped_early, too_few_data, unknown
@@ -394,7 +395,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             an earlier fit is left as it was.
         """
         self._validate_params()
-        given = validate(self, X, y, sample_weight, reset=True)
+        with random_state(CPU, first_look()):
+            given = validate(self, X, y, sample_weight, reset=True)
         config = resolve(self.get_params(deep=False), X)
         networks, data = _networks_and_data(config, given)
 
@@ -482,14 +484,16 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             raise ValueError("classes must be passed on the first call to partial_fit: all that will ever occur.")
         parameters, noise_estimate = self.get_params(deep=False), NoiseEstimate(float(self.forget_rate))
         if earlier is None:
-            given = validate(self, X, y, sample_weight, classes, reset=True)
+            with random_state(CPU, first_look()):
+                given = validate(self, X, y, sample_weight, classes, reset=True)
             config = resolve(parameters, X)
             networks, data = _networks_and_data(config, given)
             trainer = Trainer(config, data, noise_estimate, networks)
         else:
             if classes is not None and not np.array_equal(classes, earlier.classes):
                 raise ValueError(f"classes={classes} differs from the classes of the earlier call: {earlier.classes}.")
-            given = validate(self, X, y, sample_weight, earlier.classes, reset=False)
+            with random_state(CPU, first_look()):
+                given = validate(self, X, y, sample_weight, earlier.classes, reset=False)
             check_form(given.inputs.form, earlier.form, type(self).__name__)
             networks = copy.deepcopy(self.modules_)
             parameter = next(networks[0].parameters())

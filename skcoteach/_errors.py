@@ -23,6 +23,10 @@ _WRAPPERS = (
 )
 
 
+#: What torch raises where it is given what it cannot compute with.
+COMPUTING = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
+
+
 class DivergedError(ValueError):
     """The loss became NaN or infinite."""
 
@@ -66,10 +70,37 @@ def explained(network: nn.Module, inputs: Tensor) -> Iterator[None]:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(f"compile=True cannot be done here: {reason}. Use compile=False.") from error
-        computing = isinstance(error, (RuntimeError, IndexError)) and not is_of_the_device(error)
-        if not computing or not raised_by_torch(error):
+        computing = isinstance(error, COMPUTING) and not is_of_the_device(error)
+        if not computing or not raised_by_torch(error) or _is_told(error):
             raise
         raise ValueError(
             f"{type(network).__name__} cannot take a batch of X with shape {tuple(inputs.shape)} and dtype "
             f"{inputs.dtype}: {error}"
+        ) from error
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether our own layers have said it in the user's words."""
+    raised_in = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return isinstance(error, ValueError) and raised_in.startswith(_LAYERS)
+
+
+@contextlib.contextmanager
+def explained_backward(network: nn.Module) -> Iterator[None]:
+    """Where torch cannot compute the gradients of networks, say so; the user's own errors pass as they are.
+
+    Raises
+    ------
+    ValueError
+        If torch complains.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_of_the_device(error) or not raised_by_torch(error):
+            raise
+        raise ValueError(
+            f"The gradients of {type(network).__name__} or of its peer cannot be computed: "
+            f"{str(error).splitlines()[0]} A forward must not change in place what it has computed with, and must not "
+            "use what an earlier call has computed, unless it is detached."
         ) from error

@@ -3,6 +3,7 @@
 Settings of the process are changed for a while and left as they were found; who does so holds :data:`SHARED_STATE`.
 """
 
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,19 @@ DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.float32
 
 #: Held by who has changed what all threads of the process share (global random states, settings of torch).
 SHARED_STATE = threading.RLock()
+
+
+def _free_in_child() -> None:
+    """In a forked process, a lock that another thread held at the fork would be held for ever."""
+    global SHARED_STATE
+    if SHARED_STATE.acquire(blocking=False):
+        SHARED_STATE.release()
+    else:
+        SHARED_STATE = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_in_child)
 
 
 def choose_device(device: Any, X: Any, precision: str) -> torch.device:
@@ -95,6 +109,11 @@ def calibration(seed: int, epoch: int) -> tuple[int, ...]:
     return seed, epoch, 2
 
 
+def first_look() -> tuple[int, ...]:
+    """Entropy of what a Dataset draws that is looked at before the seed is known."""
+    return 0, 0, 4
+
+
 def memory_layout_probe(seed: int) -> tuple[int, ...]:
     """Entropy of what networks draw that are asked for their memory layout."""
     return seed, 0, 3
@@ -104,8 +123,8 @@ def memory_layout_probe(seed: int) -> tuple[int, ...]:
 def random_state(device: torch.device, entropy: tuple[int, ...]) -> Iterator[None]:
     """Seed torch, NumPy and Python from ``entropy``, and leave their global states as they were found.
 
-    Convolutions on CUDA take algorithms that give the same bits again. As these states belong to the whole process,
-    threads take turns.
+    New tensors are float32, whatever the default of torch is, and it is left as it was, too. Convolutions on CUDA take
+    algorithms that give the same bits again. As these states belong to the whole process, threads take turns.
     """
     seeds = np.random.SeedSequence(entropy).generate_state(3)
     cudnn = torch.backends.cudnn
@@ -119,6 +138,8 @@ def random_state(device: torch.device, entropy: tuple[int, ...]) -> Iterator[Non
         found.callback(np.random.set_state, np.random.get_state())
         found.callback(setattr, cudnn, "benchmark", cudnn.benchmark)
         found.callback(setattr, cudnn, "deterministic", cudnn.deterministic)
+        found.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
         random.seed(int(seeds[0]))
         np.random.seed(seeds[1])
         torch.default_generator.manual_seed(int(seeds[2]))

@@ -157,6 +157,12 @@ def check_networks(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> Non
         with torch.no_grad(), explained(network, inputs):
             outputs = network.eval()(inputs)
         check_logits(outputs, parameter, len(some), data.n_classes)
+        unused = [name for name, each in network.named_parameters() if is_lazy(each)]
+        if unused:
+            raise ValueError(
+                f"The network made by {parameter} has lazy layers that its forward does not use, so they never get a "
+                f"shape: {', '.join(unused)}. Remove them."
+            )
         _warn_of_probabilities(outputs, parameter)
         if not any(p.requires_grad for p in network.parameters()):
             raise ValueError(f"The network made by {parameter} has no parameters that can be trained.")

@@ -110,7 +110,7 @@ class Steps:
         if self._augment is None:
             logits = self._engine.logits(inputs)
         else:
-            logits = self._logits_of_augmented(check_augmented(self._augment(inputs), inputs), inputs.shape)
+            logits = self._logits_of_augmented(self._augmented(inputs), inputs.shape)
         log_probabilities = logits.log_softmax(1)  # (n_networks, n_classes, n)
         losses = -log_probabilities.gather(1, labels).squeeze(1)  # (n_networks, n)
         if free is None:
@@ -131,6 +131,18 @@ class Steps:
         if self._average is not None:
             self._average.update()
         return log_probabilities, losses, kept
+
+    def _augmented(self, inputs: Tensor) -> Tensor:
+        """The batch as ``augment`` returns it."""
+        try:
+            augmented = self._augment(inputs)  # type: ignore[misc]
+        except Exception as error:
+            if not raised_by_torch(error) or is_of_the_device(error):
+                raise
+            raise ValueError(
+                f"augment cannot take a batch of X with shape {tuple(inputs.shape)} and dtype {inputs.dtype}: {error}"
+            ) from error
+        return check_augmented(augmented, inputs)
 
     def _logits_of_augmented(self, inputs: Tensor, shape: torch.Size) -> Tensor:
         """Other shapes than that of the batch are welcome, if the networks can take them."""

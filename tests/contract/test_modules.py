@@ -157,6 +157,115 @@ def test_what_goes_wrong_only_in_training_is_told_too(module, words, table):
         fast(module=module).fit(*table)
 
 
+class KeepsState(nn.Module):
+    """A GRU that goes on from where its last call has ended, and does not detach it."""
+
+    def __init__(self, n_classes):
+        super().__init__()
+        self.gru, self.last, self.hidden = nn.GRU(8, 5, batch_first=True), nn.Linear(5, n_classes), None
+
+    def forward(self, x):
+        hidden = self.hidden if self.hidden is None or self.hidden.shape[1] == len(x) else None
+        outputs, self.hidden = self.gru(x[:, None], hidden)
+        return self.last(outputs[:, 0])
+
+
+class ChangesInPlace(Net):
+    def forward(self, x):
+        outputs = super().forward(x).sigmoid()
+        outputs.mul_(2)
+        return outputs
+
+
+class MakesSparse(Net):
+    def forward(self, x):
+        return super().forward(x).to_sparse()
+
+
+class UnusedLazy(Net):
+    def __init__(self, n_features, n_classes):
+        super().__init__(n_features, n_classes)
+        self.spare = nn.LazyLinear(3)
+
+
+class NormalisesBatches(Net):
+    def __init__(self, n_features, n_classes):
+        super().__init__(n_features, n_classes)
+        self.layers.insert(0, nn.BatchNorm1d(n_features))
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "more"),
+    [
+        (KeepsState, "gradients of KeepsState or of its peer cannot be computed.*unless it is detached", {}),
+        (ChangesInPlace, "gradients of ChangesInPlace .*must not change in place", {}),
+        (MakesSparse, "dense logits with numbers; got a tensor of layout torch.sparse_coo", {}),
+        (UnusedLazy, "lazy layers that its forward does not use.*spare.weight, spare.bias", {}),
+        (NormalisesBatches, r"NormalisesBatches cannot take a batch of X with shape \(1, 8\)", {"batch_size": 1}),
+        (lambda n_features, n_classes: nn.Sequential(Net(n_features, n_classes), nn.Bilinear(3, 3, 3)),
+         "Sequential cannot take a batch of X.*missing 1 required positional argument", {}),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)  # fmt: skip
+def test_what_torch_cannot_train_is_told_in_the_users_words(module, words, more, table):
+    with pytest.raises((ValueError, TypeError), match=words):
+        fast(module=module, **more).fit(*table)
+
+
+def test_what_torch_raises_in_augment_names_it_and_what_it_raises_itself_passes(table):
+    with pytest.raises(ValueError, match=r"augment cannot take a batch of X with shape \(64, 8\) .*: "):
+        fast(augment=nn.Conv2d(1, 1, 3)).fit(*table)
+
+    def mine(batch):
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="^mine$"):
+        fast(augment=mine).fit(*table)
+
+
+def test_activations_kept_in_containers_neither_break_callbacks_nor_copies(table):
+    class Keeping(Net):
+        def __init__(self, n_features, n_classes):
+            super().__init__(n_features, n_classes)
+            self.kept = {"all": []}
+
+        def forward(self, x):
+            self.kept["all"] = [super().forward(x)]
+            return self.kept["all"][0] * 1
+
+    X, y = table
+    watched = fast(module=Keeping).set_callbacks(StopAfter(2)).fit(X, y)
+    assert_array_equal(copy.deepcopy(watched).predict_proba(X), watched.predict_proba(X))
+    assert watched.partial_fit(X, y).n_iter_ == 3
+
+
+def test_a_layer_given_as_a_value_is_of_each_network_alone(table):
+    X, y = table
+    norm = nn.BatchNorm1d(8, affine=False)
+
+    def module(norm, n_features, n_classes):
+        return nn.Sequential(norm, nn.Linear(n_features, n_classes))
+
+    first = fast(module=module, module__norm=norm).fit(X, y)
+    expected = first.predict_proba(X)
+    second = fast(module=module, module__norm=norm).fit(X[::-1].copy() * 3, y)
+    assert_array_equal(first.predict_proba(X), expected)
+    assert_same_weights(fast(module=module, module__norm=norm).fit(X, y), first)
+    assert not torch.equal(second.modules_[0][0].running_var, first.modules_[0][0].running_var)
+    assert norm.running_mean.tolist() == [0] * 8 and norm.training
+
+
+def test_frozen_vectors_may_be_shared():
+    X, y = words(60)
+    vectors = torch.randn(50, 4)
+
+    def module(n_classes):
+        return nn.Sequential(nn.Embedding.from_pretrained(vectors), nn.Flatten(), nn.Linear(24, n_classes))
+
+    estimator = fast(module=module).fit(X, y)
+    assert all(torch.equal(each[0].weight, vectors) for each in estimator.modules_)
+
+
 class WideLogits(Net):
     def forward(self, x):
         return super().forward(x).double()

@@ -1,5 +1,7 @@
 """The same seed gives the same bits, whatever ran before, and leaves the global random states alone."""
 
+import os
+import random
 import subprocess
 import sys
 
@@ -44,6 +46,84 @@ def test_the_same_seed_gives_the_same_bits_in_another_process():
         for drawn in ("1", "1000")
     }
     assert len(outputs) == 1
+
+
+@pytest.mark.parametrize("module", [None, Net])
+def test_the_default_dtype_of_torch_changes_nothing_and_stays(module, table):
+    X, y = table
+    expected = fast(module=module).fit(X, y)
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = fast(module=module).fit(X, y)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_same_fit(again, expected, X)
+
+
+class Jittered(Items):
+    """Draws from all three global generators."""
+
+    def __getitem__(self, index):
+        x = super().__getitem__(index)[0]
+        return x + 0.1 * torch.randn(8) + 0.1 * np.random.rand() + 0.1 * random.random()
+
+
+def test_a_dataset_that_draws_gives_the_same_bits_and_leaves_the_global_states(table, noisy):
+    X, y = table
+    for estimator in (fast(), auto()):
+        fits = []
+        for drawn in (0, 5):
+            torch.rand(drawn), np.random.rand(drawn)
+            before = global_random_states()
+            fits.append(clone(estimator).fit(Jittered(X), y))
+            assert global_random_states() == before
+        assert_same_weights(*fits)
+        assert_array_equal(fits[0].label_quality_, fits[1].label_quality_)
+
+
+FORK = """
+import os, threading, time, warnings
+import numpy as np, torch
+torch.set_num_threads(1)
+warnings.simplefilter("ignore")
+from skcoteach import CoTeachingClassifier
+X = np.random.default_rng(0).normal(size=(200, 4)).astype("float32")
+y = np.arange(200) % 2
+started = threading.Event()
+
+class Slow(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+
+    def forward(self, x):
+        if threading.current_thread() is not threading.main_thread():
+            started.set()
+            time.sleep(0.01)
+        return super().forward(x)
+
+def fit():
+    return CoTeachingClassifier(Slow, forget_rate=0.2, epochs=5, random_state=0).fit(X, y).predict_proba(X)
+
+thread = threading.Thread(target=fit)
+thread.start()
+started.wait()
+child = os.fork()
+expected = fit()
+if child == 0:
+    print("child", expected.sum().hex(), flush=True)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+print("parent", expected.sum().hex())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_process_that_is_forked_while_another_thread_fits_can_fit():
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True, timeout=60)
+    child, parent = sorted(done.stdout.split("\n")[:2])
+    assert child.removeprefix("child") == parent.removeprefix("parent")
 
 
 def test_the_same_seed_gives_the_same_bits_whatever_ran_before(table):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from skcoteach._errors import explained
+from skcoteach._errors import explained, explained_backward
 from skcoteach._training.device import autocast
 from skcoteach._training.engines.logits import MODULES, check_logits
 from skcoteach._training.engines.memory_layout import are_own
@@ -85,4 +85,5 @@ class Autograd:
             for parameter in parameters:
                 parameter.grad = None
         own = [each.to(outputs.dtype) for each, outputs in zip(gradient.mT.contiguous(), self._outputs, strict=True)]
-        torch.autograd.backward(self._outputs, own)
+        with explained_backward(self._networks[0]):
+            torch.autograd.backward(self._outputs, own)
