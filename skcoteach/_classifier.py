@@ -110,7 +110,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         The warm-up rises to ``forget_rate ** exponent``.
     class_floor : float in [0, 1], default=0.75
         Part of its fair share that each given class keeps in any case, so that a class that is learnt late does not
-        starve: of the examples of each class, those whose losses were smallest in the epoch before, together at least
+        starve: of the examples of each class those with the smallest losses, in the batch where that holds at least 8
+        examples' worth of the class, else in the epoch before, together at least
         ``class_floor * (1 - forget rate of the class)`` of its weight over an epoch, whatever its size and that of the
         batches. The rest of the budget goes to the smallest losses, whatever their class; never more than the budget is
         kept. 0: the batch is ranked as a whole, as in the paper.
@@ -548,8 +549,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         labels = self._state.labels
         if labels is None:
             raise NotFittedError(
-                f"This {type(self).__name__} was trained by partial_fit, which keeps nothing of single examples. "
-                "Label issues are found by fit."
+                f"This {type(self).__name__} holds nothing of single examples: it was trained by partial_fit, or "
+                "forget_training_data was called. Label issues are found by fit."
             )
         classes = self._state.classes
         if classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
@@ -558,13 +559,45 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             )  # as cleanlab does
         return DataFrame(
             {
-                "is_label_issue": labels.is_issue,
-                "label_quality": labels.quality,
+                "is_label_issue": labels.is_issue.copy(),
+                "label_quality": to_host(self.label_quality_).astype(np.float64),
                 "given_label": classes[labels.given],
                 "predicted_label": classes[labels.predicted],
             },
             index=self._state.index,
         )
+
+    def forget_training_data(self) -> Self:
+        """Drop all that is known of single training examples, before the estimator is published, say.
+
+        A fitted estimator, and a pickle of it, holds some 20 bytes of each training example: its given label, the one
+        that was predicted, its label quality and how often it was kept. Predictions and ``partial_fit`` do not need
+        them. What was found of all together (``noise_matrix_``, ``history_``) stays.
+
+        Returns
+        -------
+        self
+            Without ``label_quality_`` and ``kept_frequency_``; :meth:`get_label_issues` raises.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_blobs
+        >>> from skcoteach import CoTeachingClassifier
+        >>> X, y = make_blobs(n_samples=200, centers=3, random_state=0)
+        >>> classifier = CoTeachingClassifier(epochs=3, random_state=0).fit(X, y).forget_training_data()
+        >>> hasattr(classifier, "label_quality_")
+        False
+        """
+        check_is_fitted(self)
+        of_examples = ("label_quality_", "kept_frequency_")
+        state = {"_state": self._state.without_examples()}
+        self.__dict__ = {name: value for name, value in vars(self).items() if name not in of_examples} | state
+        return self
 
     def _assign(self, fitted: dict) -> Self:
         """Replace all fitted attributes at once: an interruption finds those of before or those of now."""

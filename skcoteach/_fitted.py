@@ -3,6 +3,7 @@ nothing in the trainer.
 """
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class FitState:
     training : dict
         The parts of :meth:`Trainer.state_dict` that ``partial_fit`` goes on from and that are in no public attribute.
     labels : Labels or None
-        What was found out about each example by ``fit``.
+        What was found out about each example by ``fit``, but for the quality, which is a public attribute.
     index : pandas.Index or None
         Of the examples.
     """
@@ -67,6 +68,11 @@ class FitState:
     training: dict[str, Any]
     labels: Labels | None
     index: Any = None
+
+    def without_examples(self) -> "FitState":
+        """Without what is kept of each of them, their given labels among it."""
+        nothing = torch.empty(0, dtype=torch.uint8, device="cpu")
+        return dataclasses.replace(self, training=self.training | {"n_keepers": nothing}, labels=None, index=None)
 
 
 def fitted_attributes(
@@ -109,13 +115,13 @@ def fitted_attributes(
             trainer.config.seed,
             trainer.config.optimizer,
             _what_goes_on(trainer, copies=copies),
-            labels,
+            None if labels is None else dataclasses.replace(labels, quality=np.empty(0)),
             data.index if per_example else None,
         ),
     }
     if labels is not None:
         attributes["kept_frequency_"] = to_namespace_of(trainer.label_statistics.kept_frequency(), data.X)
-        attributes["label_quality_"] = to_namespace_of(labels.quality.copy(), data.X)
+        attributes["label_quality_"] = to_namespace_of(labels.quality, data.X)
     estimate = trainer.noise_estimate
     if estimate.class_forget_rates is not None:
         attributes["class_forget_rates_"] = to_namespace_of(estimate.class_forget_rates.numpy().copy(), data.X)

@@ -13,7 +13,10 @@ from skcoteach.noise import find_issues
 
 @dataclass(frozen=True)
 class Labels:
-    """What a complete fit has found out about each given label: arrays of shape (n_samples,)."""
+    """What a complete fit has found out about each given label: arrays of shape (n_samples,).
+
+    Class numbers are of the smallest integer type that holds them. The quality is empty where it is kept elsewhere.
+    """
 
     given: np.ndarray
     predicted: np.ndarray
@@ -101,7 +104,10 @@ class LabelStatistics:
         if noise_estimate.predicted is not None:
             learnt = is_issue & (predicted == self._codes)
             predicted[learnt] = noise_estimate.predicted.numpy()[learnt]
-        return Labels(self._codes, predicted, quality, is_issue & (predicted != self._codes))
+        small = np.min_scalar_type(self._n_classes - 1)
+        return Labels(
+            self._codes.astype(small), predicted.astype(small), quality, is_issue & (predicted != self._codes)
+        )
 
     def _mean(self, sums: Tensor) -> np.ndarray:
         """Mean over the epochs in which an example was in a batch, (n_samples,); else the mean of its given class."""

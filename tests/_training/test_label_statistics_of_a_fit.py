@@ -1,5 +1,6 @@
 """What a fit says of its examples and their labels is what its epochs found since the end of the warm-up."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -114,7 +115,8 @@ def test_kept_frequency_of_a_training_is_the_mean_of_what_its_epochs_find(monkey
 
 
 def labels_of(training):
-    return training.fitted()["_state"].labels
+    fitted = training.fitted()
+    return dataclasses.replace(fitted["_state"].labels, quality=fitted["label_quality_"])
 
 
 def found_for(y):

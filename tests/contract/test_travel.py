@@ -6,6 +6,7 @@ import pickle
 
 import cloudpickle
 import joblib
+import numpy as np
 import pytest
 from helpers import Net, assert_same_findings, assert_same_fit, auto, fast
 from numpy.testing import assert_array_equal
@@ -42,6 +43,26 @@ def test_a_fitted_estimator_travels(way, module, table):
     expected = copy.deepcopy(estimator).partial_fit(X, y)
     assert_same_fit(arrived.partial_fit(X, y), expected, X)
     assert estimator.n_iter_ == 4 and arrived.n_iter_ == 5
+
+
+def test_a_pickle_holds_few_bytes_of_each_example_and_none_if_they_are_forgotten():
+    sizes, without = [], []
+    for n in (200, 5200):
+        X = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
+        estimator = fast(epochs=1, num_iter_per_epoch=1).fit(X, np.arange(n) % 3)
+        sizes.append(len(pickle.dumps(estimator)))
+        proba = estimator.predict_proba(X)
+        assert estimator.forget_training_data() is estimator
+        without.append(len(pickle.dumps(estimator)))
+        assert_array_equal(estimator.predict_proba(X), proba)
+        assert not {"label_quality_", "kept_frequency_"} & vars(estimator).keys()
+        with pytest.raises(NotFittedError, match="forget_training_data was called"):
+            estimator.get_label_issues()
+        assert estimator.partial_fit(X, np.arange(n) % 3).n_iter_ == 2
+    assert (sizes[1] - sizes[0]) / 5000 <= 21
+    assert without[1] - without[0] < 100
+    with pytest.raises(NotFittedError):
+        fast().forget_training_data()
 
 
 @pytest.mark.parametrize("way", WAYS)
