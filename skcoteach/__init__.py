@@ -2,7 +2,15 @@
 
 from skcoteach import augmentation, coteaching, networks, noise, recipes, schedules
 from skcoteach._classifier import CoTeachingClassifier
+from skcoteach._version import __version__
 
-__version__ = "0.1.0"
-
-__all__ = ["CoTeachingClassifier", "augmentation", "coteaching", "networks", "noise", "recipes", "schedules"]
+__all__ = [
+    "CoTeachingClassifier",
+    "__version__",
+    "augmentation",
+    "coteaching",
+    "networks",
+    "noise",
+    "recipes",
+    "schedules",
+]

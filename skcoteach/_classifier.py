@@ -25,7 +25,7 @@ from skcoteach._data.training_data import TrainingData, warn_of_lost_digits
 from skcoteach._data.validation import ValidatedData, check_form, check_X, is_items, sorted_classes, validate
 from skcoteach._errors import warn_user
 from skcoteach._fitted import FITTED_NAMES, fitted_attributes, go_on
-from skcoteach._pickling import for_cpu, for_here
+from skcoteach._pickling import for_cpu, for_here, with_version, without_version
 from skcoteach._sklearn import Interval, InvalidParameterError, StrOptions, check_same_namespace
 from skcoteach._tasks import Tasks
 from skcoteach._training.config import TrainingConfig
@@ -720,10 +720,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         return shallow
 
     def __getstate__(self) -> dict[str, Any]:
-        return for_cpu(dict(super().__getstate__()))
+        return with_version(for_cpu(dict(super().__getstate__())))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(for_here(state))
+        super().__setstate__(for_here(without_version(state)))
 
 
 def _networks_and_data(

@@ -7,8 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skcoteach._errors import warn_user
+from skcoteach._version import __version__
+
 CPU = torch.device("cpu")
-_HOMES = "_devices_when_pickled"
+_HOMES, _VERSION = "_devices_when_pickled", "_version_when_pickled"
+
+
+def with_version(state: dict[str, Any]) -> dict[str, Any]:
+    """The state with a note of what has written it."""
+    return state | {_VERSION: __version__}
+
+
+def without_version(state: dict[str, Any]) -> dict[str, Any]:
+    """The state without that note; a warning says so where another version has written it."""
+    written_by = state.get(_VERSION, "of another time")
+    if written_by != __version__:
+        warn_user(
+            f"This estimator was pickled by skcoteach {written_by}; here is {__version__}. It may not work, or work "
+            "otherwise: fit it again."
+        )
+    return {name: value for name, value in state.items() if name != _VERSION}
 
 
 def for_cpu(state: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ PACKAGE = Path(skcoteach.__file__).parent
 
 #: From the ground up; a room is a module of the package or a folder. Each may import its own floor and those below.
 FLOORS = [
-    {"_arrays", "_errors", "_noise_counting", "_noise_likelihood", "_sklearn", "_torch"},
+    {"_arrays", "_errors", "_noise_counting", "_noise_likelihood", "_sklearn", "_torch", "_version"},
     {"augmentation", "networks", "noise", "schedules"},
     {"_data"},
     {"_training"},

@@ -160,7 +160,7 @@ def test_what_was_on_a_device_goes_back_there_where_it_is_there():
 
 def test_what_was_on_a_device_that_is_not_there_stays_on_the_cpu_and_works():
     clf = CoTeachingClassifier.__new__(CoTeachingClassifier)
-    clf.__setstate__(written_on(ABSENT))
+    clf.__setstate__(_pickling.with_version(written_on(ABSENT)))
     assert devices(vars(clf)) == {CPU}
     assert _pickling._HOMES not in vars(clf)
     assert np.array_equal(clf.predict_proba(X), fitted().predict_proba(X))

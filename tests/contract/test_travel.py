@@ -13,6 +13,8 @@ from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+import skcoteach
+
 pytestmark = pytest.mark.filterwarnings("error")
 
 
@@ -63,6 +65,20 @@ def test_a_pickle_holds_few_bytes_of_each_example_and_none_if_they_are_forgotten
     assert without[1] - without[0] < 100
     with pytest.raises(NotFittedError):
         fast().forget_training_data()
+
+
+def test_a_pickle_of_another_version_says_so(table):
+    estimator = fast().fit(*table)
+    state = estimator.__getstate__()
+    for version in ("0.0.9", None):
+        old = {name: value for name, value in state.items() if name != "_version_when_pickled"}
+        old |= {} if version is None else {"_version_when_pickled": version}
+        arrived = fast()
+        words = f"pickled by skcoteach {version or 'of another time'}; here is {skcoteach.__version__}"
+        with pytest.warns(UserWarning, match=words):
+            arrived.__setstate__(old)
+        assert_same_fit(arrived, estimator, table[0])
+        assert not [name for name in vars(arrived) if "pickled" in name]
 
 
 @pytest.mark.parametrize("way", WAYS)
