@@ -138,10 +138,13 @@ def test_a_device_may_be_a_number_of_numpy():
         configured(device=np.int64(99))
 
 
-def test_what_is_passed_on_stays_as_it_was_given():
-    given = np.float32(0.5)
-    assert configured(module__a=given).module_options["a"] is given
-    assert configured(optimizer__momentum=given).optimizer_options["momentum"] is given
+def test_what_is_passed_on_stays_as_it_was_given_but_for_numbers_of_numpy():
+    for given in ([1, 2], np.ones(2), "x"):
+        assert configured(module__a=given).module_options["a"] is given
+        assert configured(optimizer__momentum=given).optimizer_options["momentum"] is given
+    for given, expected in ((np.float32(0.5), float), (np.int8(1), int), (np.True_, bool)):
+        assert type(configured(module__a=given).module_options["a"]) is expected
+        assert type(configured(optimizer__a=given).optimizer_options["a"]) is expected
 
 
 # --- what cannot be --------------------------------------------------------------------------------------------------

@@ -157,6 +157,10 @@ def check_networks(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> Non
         with torch.no_grad(), explained(network, inputs):
             outputs = network.eval()(inputs)
         check_logits(outputs, parameter, len(some), data.n_classes)
+        if outputs.device != inputs.device:
+            raise TypeError(
+                f"The network made by {parameter} returns logits on {outputs.device} for examples on {inputs.device}."
+            )
         unused = [name for name, each in network.named_parameters() if is_lazy(each)]
         if unused:
             raise ValueError(

@@ -117,8 +117,10 @@ def test_attributes_can_be_changed_without_harm(table):
     X, y = table
     estimator = fast().fit(X, y)
     expected, issues = estimator.predict_proba(X), estimator.get_label_issues()
-    for name in ("label_quality_", "kept_frequency_", "forget_rate_schedule_"):
+    for name in ("kept_frequency_", "forget_rate_schedule_"):
         getattr(estimator, name)[:] = 0.0
     estimator.history_.clear()
     assert_allclose(estimator.predict_proba(X), expected, rtol=0)
     assert estimator.get_label_issues().equals(issues)
+    estimator.label_quality_[:] = 0.0  # which is held once: the column follows
+    assert estimator.get_label_issues().equals(issues.assign(label_quality=0.0))

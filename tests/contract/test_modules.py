@@ -182,6 +182,11 @@ class MakesSparse(Net):
         return super().forward(x).to_sparse()
 
 
+class MakesMeta(Net):
+    def forward(self, x):
+        return super().forward(x).to("meta")
+
+
 class UnusedLazy(Net):
     def __init__(self, n_features, n_classes):
         super().__init__(n_features, n_classes)
@@ -199,7 +204,8 @@ class NormalisesBatches(Net):
     [
         (KeepsState, "gradients of KeepsState or of its peer cannot be computed.*unless it is detached", {}),
         (ChangesInPlace, "gradients of ChangesInPlace .*must not change in place", {}),
-        (MakesSparse, "dense logits with numbers; got a tensor of layout torch.sparse_coo", {}),
+        (MakesSparse, "must return dense logits; got layout torch.sparse_coo", {}),
+        (MakesMeta, "returns logits on meta for examples on cpu", {}),
         (UnusedLazy, "lazy layers that its forward does not use.*spare.weight, spare.bias", {}),
         (NormalisesBatches, r"NormalisesBatches cannot take a batch of X with shape \(1, 8\)", {"batch_size": 1}),
         (lambda n_features, n_classes: nn.Sequential(Net(n_features, n_classes), nn.Bilinear(3, 3, 3)),
