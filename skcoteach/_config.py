@@ -36,8 +36,9 @@ def meant_by(name: str, names: Sequence[str]) -> str:
     """A sentence that says what an unknown parameter is called here; empty, if that cannot be guessed."""
     for prefix in PREFIXES:
         single = prefix.removesuffix("_")
-        if name.startswith(single) and name not in names and len(name) > len(single):
-            return f" Did you mean {prefix}{name.removeprefix(single)}?"
+        rest = name.removeprefix(single).lstrip("_")
+        if name.startswith(single) and rest and name not in names:
+            return f" Did you mean {prefix}{rest}?"
     if name in ALIASES:
         meant = ALIASES[name]
         return "" if meant is None else f" Did you mean {meant}?"

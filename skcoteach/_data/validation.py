@@ -395,7 +395,8 @@ def sorted_classes(classes: Any) -> np.ndarray:
         If they are not one axis of labels without NaN.
     """
     classes = to_host(classes)
-    kinds = {str if isinstance(each, str) else bytes if isinstance(each, bytes) else float for each in classes}
+    each_one = np.asarray(classes, dtype=object).ravel()
+    kinds = {str if isinstance(each, str) else bytes if isinstance(each, bytes) else float for each in each_one}
     if bytes in kinds or len(kinds) > 1:
         raise ValueError(f"classes must be all numbers or all strings, not bytes, and sortable; got {classes}.")
     classes = np.unique(column_or_1d(classes))

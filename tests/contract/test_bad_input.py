@@ -220,6 +220,13 @@ def test_unknown_parameters_are_told_what_is_meant(name):
         CoTeachingClassifier().set_params(**{name: 1})
 
 
+def test_a_prefix_alone_is_no_parameter_and_a_number_is_no_classes(table):
+    with pytest.raises(TypeError, match=r"'module__'. Did you mean module\?"):
+        CoTeachingClassifier(module__=1)
+    with pytest.raises(ValueError, match="1d array"):
+        fast().partial_fit(*table, classes=3)
+
+
 @pytest.mark.parametrize("classes", [[b"a", b"b"], [b"a", "b"], [0, 1, "2"]])
 def test_classes_of_several_kinds_are_no_strings(classes, table):
     with pytest.raises(ValueError, match="classes must be all numbers or all strings, not bytes"):
