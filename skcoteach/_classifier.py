@@ -4,6 +4,7 @@ import copy
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable
 from numbers import Integral, Real
 from types import MethodType
@@ -19,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skcoteach._arrays import to_host, to_namespace_of
+from skcoteach._checkpoint import Checkpoint
 from skcoteach._config import PREFIXES, is_prefixed, meant_by, resolve
 from skcoteach._data.inputs import CPU
 from skcoteach._data.training_data import TrainingData, warn_of_lost_digits
@@ -149,6 +151,20 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         float32 weights, and layers that compute in bfloat16 (``torch.autocast``).
     compile : bool, default=False
         Whether the networks are trained as ``torch.compile`` makes them: slow to start, then faster if they are large.
+    checkpoint : str or path, default=None
+        A folder, made if it is not there, in which ``fit`` keeps its state: after the forget rate was chosen, then
+        after the first epoch that ends ten seconds or more after the last time, and at the end. The same ``fit`` called
+        again, in another process, too, goes on where it was killed and ends with the same bits (on the same device,
+        with the same number of threads); one that is there finished is taken from there. So a search or a
+        cross-validation that was killed does not train again what it had finished: every fit has a file of its own.
+
+        Its name is a digest of all parameters (but ``verbose``, ``device`` and this one; callbacks are none), of X, y
+        and weights, and of the versions of this package and torch; ``random_state`` has to be an integer. Of a Dataset
+        a thousand items are looked at, and of functions and classes only their own code, not what that calls: where
+        something else was changed, delete the folder, which nobody else does. Not in the file, and so begun anew: what
+        callbacks, a Dataset, ``augment`` or a module keep elsewhere than in parameters and buffers. A fit ended by a
+        callback counts as finished. A file holds some 60 bytes an example, its given label not among them, and with
+        Adam three times the weights; reading it runs no code. ``partial_fit`` does not look at it.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, order of the examples, dropout and augmentation. An int gives the same bits again
         on the same machine with the same versions and number of threads. None draws from the operating system. Fits
@@ -248,6 +264,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         "device": [str, Interval(Integral, 0, None, closed="left"), torch.device],
         "precision": [StrOptions({"float32", "tf32", "bf16", "float64"})],
         "compile": ["boolean"],
+        "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -273,6 +290,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         device: str | int | torch.device = "auto",
         precision: str = "float32",
         compile: bool = False,
+        checkpoint: str | os.PathLike | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int | bool = 0,
         **module__kwargs: Any,
@@ -295,6 +313,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.device = device
         self.precision = precision
         self.compile = compile
+        self.checkpoint = checkpoint
         self.random_state = random_state
         self.verbose = verbose
         for name in module__kwargs:
@@ -401,18 +420,20 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         config = resolve(self.get_params(deep=False), X)
         networks, data = _networks_and_data(config, given)
 
+        checkpoint = Checkpoint.of_fit(self, given, networks)
         tasks = Tasks(self, config.epochs, X, y, sample_weight)
-        noise_estimate = self._estimate_noise(config, data, tasks)
-        trainer = Trainer(config, data, noise_estimate, networks)
-        finished = None  # the state after the last whole epoch
+        trainer = self._begin_or_resume(config, data, networks, checkpoint, tasks)
+        finished = trainer.snapshot() if trainer.epoch else None  # the state after the last whole epoch
         try:
-            stop = False
+            stop = checkpoint.is_finished
             while trainer.epoch < config.epochs and not stop:
                 task = tasks.begin("epoch")
                 trainer.run_epoch()
                 finished = trainer.snapshot()
+                checkpoint.write_if_due(finished)
                 self._report(trainer.history[-1])
                 stop = tasks.end(task, lambda: fitted_attributes(trainer, given, copies=True))
+            checkpoint.write(trainer.snapshot(), at_end=True)
             tasks.end(tasks.fit, lambda: fitted_attributes(trainer, given, copies=True))
             _warn_of_starved_classes(trainer, given)
             return self._assign(fitted_attributes(trainer, given))
@@ -421,6 +442,25 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 trainer.load_state_dict(finished)
                 self._assign(fitted_attributes(trainer, given))
             raise
+
+    def _begin_or_resume(
+        self,
+        config: TrainingConfig,
+        data: TrainingData,
+        networks: tuple[nn.Module, nn.Module],
+        checkpoint: Checkpoint,
+        tasks: Tasks,
+    ) -> Trainer:
+        """A trainer that has all before it, or the rest of what was killed, or nothing any more."""
+        resumed = checkpoint.resumed(config, data, networks)
+        if resumed is not None:
+            if self.verbose:
+                print(f"[CoTeachingClassifier] {checkpoint.describe(resumed)}")
+            return resumed
+        trainer = Trainer(config, data, self._estimate_noise(config, data, tasks), networks)
+        if self.forget_rate == "auto":
+            checkpoint.write(trainer.snapshot())
+        return trainer
 
     def _estimate_noise(self, config: TrainingConfig, data: TrainingData, tasks: Tasks) -> NoiseEstimate:
         """What the data say of their labels, where the forget rate is not given."""

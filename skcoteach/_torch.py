@@ -27,6 +27,17 @@ def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
     return module._buffers
 
 
+def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
+    """The module's own children in their order, also those that are None or there twice."""
+    return module._modules
+
+
+def hooks_of(module: nn.Module) -> list[Any]:
+    """What listens to the module."""
+    names = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return [hook for name in names for hook in getattr(module, name).values()]
+
+
 def keeps_running_statistics(module: nn.Module) -> bool:
     """Whether the module is a normalisation whose mean and variance follow the batches."""
     return isinstance(module, _NormBase) and module.track_running_stats

@@ -12,11 +12,21 @@ PACKAGE = Path(skcoteach.__file__).parent
 
 #: From the ground up; a room is a module of the package or a folder. Each may import its own floor and those below.
 FLOORS = [
-    {"_arrays", "_errors", "_noise_counting", "_noise_likelihood", "_sklearn", "_torch", "_version"},
+    {
+        "_arrays",
+        "_digest",
+        "_errors",
+        "_noise_counting",
+        "_noise_likelihood",
+        "_sklearn",
+        "_state_file",
+        "_torch",
+        "_version",
+    },
     {"augmentation", "networks", "noise", "schedules"},
     {"_data"},
     {"_training"},
-    {"_config", "_fitted", "_pickling", "_tasks"},
+    {"_checkpoint", "_config", "_fitted", "_pickling", "_tasks"},
     {"_classifier"},
     {"__init__", "benchmarks", "coteaching", "recipes"},
 ]

@@ -38,7 +38,8 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor | None]) -> None:
             here.copy_(value)
         else:
             module, _, buffer = name.rpartition(".")
-            buffers_of(network.get_submodule(module))[buffer] = None if value is None else value.clone()
+            device = next(iter(parameters.values())).device
+            buffers_of(network.get_submodule(module))[buffer] = None if value is None else value.clone().to(device)
 
 
 def _are_alike(one: Tensor, other: Tensor) -> bool:

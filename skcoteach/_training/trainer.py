@@ -178,6 +178,7 @@ class Trainer:
             "average": None if self.average is None else self.average.state_dict(),
             "n_keepers": self._n_keepers,
             "losses": self._losses,
+            "kept": self._kept,
             "label_statistics": self.label_statistics.state_dict(),
             "noise_estimate": self.noise_estimate.state_dict(),
         }
@@ -200,7 +201,8 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self._n_keepers = state["n_keepers"].clone()
-        self._losses = copied(state["losses"])
+        self._losses = None if state["losses"] is None else state["losses"].clone().to(self.data.device)
+        self._kept = copied(state["kept"])
         self.label_statistics.load_state_dict(state["label_statistics"])
         self.noise_estimate = NoiseEstimate.from_state(state["noise_estimate"])
         self.forget_rates = self.config.forget_rates(self.noise_estimate.forget_rate)

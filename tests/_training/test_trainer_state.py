@@ -680,6 +680,8 @@ USED_BY = {
 }
 #: For :func:`skcoteach._fitted.go_on` alone, which asks whether the state suits the optimizer.
 OF_GO_ON = {"optimizers/shapes"}
+#: For :meth:`Trainer.starved_classes` alone.
+OF_STARVED_CLASSES = {"kept"}
 
 
 def without(state, key, replacement):
@@ -716,11 +718,22 @@ def test_without_any_key_of_the_state_the_end_is_another_one(key):
     assert differences(dropped, expected)
 
 
+def test_classes_that_starved_are_known_again():
+    trainer = fresh("chains")
+    trainer.run_epoch(torch.tensor([[0.0, 0.99, 0.0]], dtype=torch.float64))
+    state = trainer.snapshot()
+    state["kept"][torch.from_numpy(trainer.data.codes == 1)] = 0
+    loaded = fresh("chains")
+    assert not len(loaded.starved_classes())
+    loaded.load_state_dict(state)
+    assert loaded.starved_classes().tolist() == [1]
+
+
 def test_these_are_all_keys_of_the_state():
     state = uninterrupted("autograd, auto average").snapshots[-1]
     keys = {*state, "networks/0", "networks/1", *(f"optimizers/{each}" for each in state["optimizers"][0])}
     keys |= {f"{name}/{each}" for name in state if isinstance(state[name], dict) for each in state[name]}
-    assert keys - {"optimizers"} == USED_BY.keys() | OF_GO_ON
+    assert keys - {"optimizers"} == USED_BY.keys() | OF_GO_ON | OF_STARVED_CLASSES
 
 
 @pytest.mark.parametrize("name", ["autograd, cumulative", "autograd, buffers"])

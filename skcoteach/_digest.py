@@ -1,0 +1,318 @@
+"""A number for all that a value is made of, the same in every process: of values and of code, never of pickles.
+
+Pickles of equal values differ (those of tensors from call to call, those of modules after ``clone``), and source text
+is the same for two closures over different numbers. What a user's code calls by a global name is not looked at.
+"""
+
+import copyreg
+import functools
+import hashlib
+import random
+import sys
+import types
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from skcoteach._torch import buffers_of, children_of, hooks_of
+
+#: Of which the name, and the version that others see to, say everything.
+LIBRARIES = {"cleanlab", "numpy", "scipy", "skcoteach", "sklearn", "torch"} | sys.stdlib_module_names
+#: Bytes of an array that are looked at in one go.
+BLOCK = 2**24
+#: What every module has; ``training`` is set by who uses it.
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+
+#: What is another after every use.
+GENERATORS = (torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
+
+
+class NoDigestError(ValueError):
+    """A value holds something that is not made of values."""
+
+
+class Digest:
+    """A digest of everything that was added, in this order.
+
+    Examples
+    --------
+    >>> one, other = Digest(), Digest()
+    >>> one.add({"power": 2, "function": lambda x: x + 1}, "example")
+    >>> other.add({"power": 2, "function": lambda x: x + 2}, "example")
+    >>> one.hexdigest() == other.hexdigest()
+    False
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._within: list[int] = []  # identities of what is being added
+        self._begun: set[type] = set()
+        self._weights: dict[int, int] | None = None  # those of the module that is being added, by identity
+
+    def hexdigest(self) -> str:
+        """32 digits."""
+        return self._hash.hexdigest()
+
+    def add(self, value: Any, name: str) -> None:
+        """Add a value, which the user knows by this name.
+
+        Parameters
+        ----------
+        value : object
+            Numbers (NumPy's count as Python's), strings, arrays, tensors and sparse matrices (those in memory by dtype,
+            shape and numbers, whatever the order in memory), containers, modules, functions, classes, and any object
+            that says what it is made of, as for a pickle.
+        name : str
+            For the message.
+
+        Raises
+        ------
+        NoDigestError
+            If it holds anything else, which is named.
+        """
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is None or type(value) in (bool, int, float, complex, str, bytes, type(Ellipsis)):
+            self._write(type(value).__name__, repr(value).encode("utf-8", "surrogatepass"))
+            return
+        if id(value) in self._within:
+            self._write("cycle", str(self._within.index(id(value))).encode())
+            return
+        self._within.append(id(value))
+        try:
+            adder = _CONTAINERS.get(type(value)) or next(
+                (adder for kinds, adder in _ADDERS if isinstance(value, kinds)), Digest._add_object
+            )
+            adder(self, value, name)
+        finally:
+            self._within.pop()
+
+    def _write(self, kind: str, content: bytes = b"") -> None:
+        """So that no two rows of these are the same bytes."""
+        self._hash.update(f"{kind}:{len(content)}:".encode() + content)
+
+    def _add_parts(self, kind: str, parts: list[tuple[Any, str]]) -> None:
+        self._write(kind, str(len(parts)).encode())
+        for part, name in parts:
+            self.add(part, name)
+
+    def _add_sequence(self, values: list | tuple, name: str) -> None:
+        self._add_parts(_name_of(type(values)), [(each, f"{name}[{i}]") for i, each in enumerate(values)])
+
+    def _add_dict(self, values: dict, name: str) -> None:
+        self._write("dict", str(len(values)).encode())
+        for key, value in values.items():
+            self.add(key, name)
+            self.add(value, f"{name}[{key!r}]")
+
+    def _add_set(self, values: set | frozenset, name: str) -> None:
+        digests = []
+        for each in values:
+            one = Digest()
+            one.add(each, name)
+            digests.append(one.hexdigest())
+        self._write(_name_of(type(values)), " ".join(sorted(digests)).encode())
+
+    def _add_array(self, array: np.ndarray, name: str) -> None:
+        self._write("array", f"{array.dtype} {array.shape}".encode())
+        if array.dtype.hasobject:
+            for number, each in enumerate(array.ravel().tolist()):
+                self.add(each, f"{name}[{number}]")
+            return
+        for block in _blocks(array, array.dtype.itemsize):
+            self._hash.update(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
+
+    def _add_masked(self, array: np.ma.MaskedArray, name: str) -> None:
+        self._add_parts("masked", [(array.data, name), (np.ma.getmaskarray(array), name)])
+
+    def _add_tensor(self, tensor: Tensor, name: str) -> None:
+        if tensor.is_meta or tensor.is_quantized or tensor.layout != torch.strided:
+            raise _no_digest(tensor, name)
+        self._write("array", f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}".encode())
+        for block in _blocks(tensor.detach(), tensor.element_size()):
+            whole = block.cpu().resolve_conj().resolve_neg().contiguous()
+            self._hash.update(whole.reshape(-1).view(torch.uint8).numpy().data)
+
+    def _add_sparse(self, matrix: Any, name: str) -> None:
+        rows = matrix.tocsr()
+        self._add_parts("sparse", [(each, name) for each in (rows.shape, rows.data, rows.indices, rows.indptr)])
+
+    def _add_module(self, module: nn.Module, name: str) -> None:
+        if self._weights is None:  # weights may be tied within a module; two modules are copied one by one
+            self._weights = {}
+            self._add_module(module, name)
+            self._weights = None
+            return
+        self._write("module")
+        self._add_class(type(module), name)
+        settings = {key: each for key, each in vars(module).items() if key not in OF_EVERY_MODULE}
+        self._add_named(settings, name)
+        self._add_parts("hooks", [(each, f"{name}'s hook") for each in hooks_of(module)])
+        for key, weight in module.named_parameters(recurse=False, remove_duplicate=False):
+            known = self._weights.setdefault(id(weight), len(self._weights))
+            self._write("parameter", f"{key} {known} {weight.requires_grad} {is_lazy(weight)}".encode())
+            if not is_lazy(weight):
+                self._add_tensor(weight, f"{name}.{key}")
+        for key, buffer in buffers_of(module).items():
+            self._write("buffer", key.encode())
+            if buffer is not None and not is_lazy(buffer):
+                self._add_tensor(buffer, f"{name}.{key}")
+        self._add_named(children_of(module), name)
+
+    def _add_function(self, function: types.FunctionType, name: str) -> None:
+        if _is_of_library(function):
+            self._write("function", _name_of(function).encode())
+            return
+        self._write("function", function.__qualname__.encode())
+        self._add_code(function.__code__, name)
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        self._add_parts("closure", [(_content(cell), f"{name}'s {variable}") for variable, cell in cells])
+        self.add(function.__defaults__, f"{name}'s defaults")
+        self.add(function.__kwdefaults__, f"{name}'s defaults")
+        self._add_named({key: each for key, each in vars(function).items() if key != "__wrapped__"}, name)
+
+    def _add_code(self, code: types.CodeType, name: str) -> None:
+        self._write("code", code.co_code)
+        shape = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+        self.add((*shape, code.co_names, code.co_varnames, code.co_exceptiontable, code.co_consts), name)
+
+    def _add_method(self, method: types.MethodType, name: str) -> None:
+        self._add_parts("method", [(method.__func__, name), (method.__self__, name)])
+
+    def _add_builtin(self, function: Any, name: str) -> None:
+        self._write("builtin", _name_of(function).encode())
+        owner = getattr(function, "__self__", None)
+        if owner is not None and not isinstance(owner, types.ModuleType):
+            self.add(owner, name)
+
+    def _add_class(self, kind: type, name: str) -> None:
+        if _is_of_library(kind) or kind in self._begun:
+            self._write("class", _name_of(kind).encode())
+            return
+        self._begun.add(kind)
+        self._write("class", kind.__name__.encode())  # all of its name that cloudpickle keeps
+        self._add_parts("bases", [(each, name) for each in kind.__bases__])
+        # cloudpickle, which brings classes to other processes, keeps no order
+        self._add_named(
+            {key: vars(kind)[key] for key in sorted(vars(kind)) if _is_behaviour(key, vars(kind)[key])}, name
+        )
+
+    def _add_wrapper(self, wrapper: Any, name: str) -> None:
+        parts = (getattr(wrapper, each, None) for each in ("__func__", "fget", "fset", "fdel", "func"))
+        self._add_parts(type(wrapper).__name__, [(each, name) for each in parts])
+
+    def _refuse(self, value: Any, name: str) -> None:
+        raise _no_digest(value, name)
+
+    def _add_enum(self, member: Enum, name: str) -> None:
+        self._write("enum", f"{type(member).__name__}.{member.name}".encode())
+
+    def _add_name(self, named: Any, name: str) -> None:
+        self._write(type(named).__name__, _name_of(named).encode())
+
+    def _add_object(self, value: Any, name: str) -> None:
+        """By what it says that it is made of."""
+        try:
+            made_of = copyreg.dispatch_table.get(type(value), _reduced)(value)
+        except Exception as error:
+            raise _no_digest(value, name) from error
+        self._write("object")
+        self._add_class(type(value), name)
+        if isinstance(made_of, str):
+            self._write("name", made_of.encode())
+            self.add(getattr(value, "__wrapped__", None), name)
+            return
+        function, arguments, state, *inside = (*made_of, None, None, None)[:5]
+        self.add(function, name)
+        self.add(arguments, name)
+        if isinstance(state, dict):
+            self._add_named(state, name)
+        else:
+            self.add(state, name)
+        for iterator in inside:
+            self.add(None if iterator is None else list(iterator), name)
+
+    def _add_named(self, values: dict[str, Any], name: str) -> None:
+        self._write("named", str(len(values)).encode())
+        for key, value in values.items():
+            self.add(key, name)
+            self.add(value, f"{name}.{key}")
+
+
+#: Of what is derived from these, there may be more to say.
+_CONTAINERS: dict[type, Callable] = {
+    list: Digest._add_sequence,
+    tuple: Digest._add_sequence,
+    dict: Digest._add_dict,
+    set: Digest._add_set,
+    frozenset: Digest._add_set,
+    np.ndarray: Digest._add_array,
+    np.memmap: Digest._add_array,
+}
+_ADDERS: list[tuple[Any, Callable]] = [
+    (GENERATORS, Digest._refuse),
+    (Enum, Digest._add_enum),
+    (np.ma.MaskedArray, Digest._add_masked),
+    (nn.Module, Digest._add_module),
+    (Tensor, Digest._add_tensor),
+    (type, Digest._add_class),
+    (types.FunctionType, Digest._add_function),
+    (types.MethodType, Digest._add_method),
+    ((types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType), Digest._add_builtin),
+    ((types.ModuleType, np.ufunc, torch.dtype, np.dtype), Digest._add_name),
+    (types.CodeType, Digest._add_code),
+    ((staticmethod, classmethod, property, functools.cached_property), Digest._add_wrapper),
+    (sparse.sparray | sparse.spmatrix, Digest._add_sparse),
+]
+
+
+def _reduced(value: Any) -> Any:
+    return value.__reduce_ex__(4)
+
+
+def _name_of(value: Any) -> str:
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None) or repr(value)
+    return f"{getattr(value, '__module__', '')}.{name}"
+
+
+def _is_of_library(value: Any) -> bool:
+    """Whether it can be told by its name. What a call has made cannot."""
+    library = (getattr(value, "__module__", None) or "").partition(".")[0] in LIBRARIES
+    return library and "<" not in value.__qualname__
+
+
+def _is_behaviour(name: str, value: Any) -> bool:
+    """Whether an attribute of a class says what it does."""
+    if isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType)):
+        return False
+    is_function = isinstance(value, (types.FunctionType, staticmethod, classmethod, property))
+    return is_function or not (name.startswith(("__", "_abc_")))
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty
+        return None
+
+
+def _blocks(array: Any, itemsize: int) -> Iterator[Any]:
+    """Parts of an array along its first axis."""
+    if array.ndim == 0:
+        yield array.reshape(1)
+        return
+    row = max(itemsize * int(np.prod(array.shape[1:], dtype=np.int64)), 1)
+    step = max(BLOCK // row, 1)
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
+
+
+def _no_digest(value: Any, name: str) -> NoDigestError:
+    kind = type(value)
+    return NoDigestError(f"{name} is or holds a {kind.__module__}.{kind.__qualname__}")
