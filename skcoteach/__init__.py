@@ -2,6 +2,7 @@
 
 from skcoteach import augmentation, coteaching, networks, noise, recipes, schedules
 from skcoteach._classifier import CoTeachingClassifier
+from skcoteach._saving import load, save
 from skcoteach._version import __version__
 
 __all__ = [
@@ -9,8 +10,10 @@ __all__ = [
     "__version__",
     "augmentation",
     "coteaching",
+    "load",
     "networks",
     "noise",
     "recipes",
+    "save",
     "schedules",
 ]

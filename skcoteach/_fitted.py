@@ -144,7 +144,7 @@ def go_on(trainer: Trainer, state: FitState, history: list[dict]) -> None:
     keepers = earlier["n_keepers"]
     if len(keepers) == len(fresh["n_keepers"]):  # of other data; of as many other examples they do no harm
         goes_on["n_keepers"] = keepers.long()
-    if trainer.config.optimizer is state.optimizer:
+    if trainer.config.optimizer is state.optimizer and "optimizers" in earlier:  # not in one that was loaded
         shapes = [[own["shapes"] for own in some] for some in (earlier["optimizers"], fresh["optimizers"])]
         if shapes[0] == shapes[1]:
             goes_on["optimizers"] = [  # with the options of now, set_params may have changed them

@@ -42,7 +42,7 @@ def for_here(state: dict[str, Any]) -> dict[str, Any]:
     """The state with networks and arrays back on the devices that they came from, where these are there."""
     homes = state.get(_HOMES, {})
     state = {name: value for name, value in state.items() if name != _HOMES}
-    return state | {name: _moved(state[name], home) for name, home in homes.items() if _is_available(home)}
+    return state | {name: _moved(state[name], home) for name, home in homes.items() if is_available(home)}
 
 
 def _home(value: Any) -> torch.device | None:
@@ -74,7 +74,7 @@ def _moved(value: Any, device: torch.device) -> Any:
     return value
 
 
-def _is_available(device: torch.device) -> bool:
+def is_available(device: torch.device) -> bool:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):

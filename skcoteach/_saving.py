@@ -1,0 +1,280 @@
+"""A fitted estimator in a file that is safe to read: numbers and names, no code, and nothing of single examples."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from skcoteach import _state_file, networks
+from skcoteach._arrays import to_host
+from skcoteach._classifier import CoTeachingClassifier
+from skcoteach._config import resolve
+from skcoteach._data.inputs import CPU, InputForm
+from skcoteach._errors import warn_user
+from skcoteach._fitted import FitState
+from skcoteach._pickling import is_available
+from skcoteach._training.config import TrainingConfig
+from skcoteach._training.device import initial_weights, random_state
+from skcoteach._training.engines.logits import MODULES
+from skcoteach._training.module_factory import make_networks
+from skcoteach._training.module_state import copied, load_state, state_of
+from skcoteach._training.optimizers import ELEMENTWISE
+
+KIND = "estimator"
+#: What a file may name; nothing else is looked up by a name from it.
+NETWORKS: dict[str, Any] = {each.__name__: each for each in (networks.MLP, networks.SmallCNN, networks.CifarCNN)}
+OPTIMIZERS = {each.__name__: each for each in ELEMENTWISE if each.__module__.startswith("torch.optim.")}
+#: Kinds of dtypes that classes may have, and types of those that are objects.
+KINDS_OF_CLASSES, TYPES_OF_CLASSES = "biufUO", (bool, int, float, str)
+#: Fitted numbers, and arrays; those that an estimator may lack are None then.
+NUMBERS = ("temperature_", "forget_rate_", "n_iter_", "noise_rate_", "noise_rate_std_", "n_features_in_")
+ARRAYS = ("forget_rate_schedule_", "class_forget_rates_", "noise_matrix_")
+
+
+def save(estimator: CoTeachingClassifier, file: str | os.PathLike) -> None:
+    """Write a fitted classifier to a file that holds no code and none of its training labels.
+
+    Networks, classes, the form of X, what was found of the noise, ``history_`` and parameters are written; nothing of
+    single examples (``label_quality_``, ``kept_frequency_``, ``get_label_issues``), no callbacks, and no state of the
+    optimizer.
+
+    Parameters
+    ----------
+    estimator : CoTeachingClassifier
+        Fitted, on any device. Of its parameters, ``augment``, an ``optimizer`` that is not torch's and what else is
+        neither number, string nor container of these are left out. A ``module`` or ``module2`` that is not of
+        :mod:`skcoteach.networks` has to be given again to :func:`load`.
+    file : str or path
+        Replaced, if it is there, once all is written.
+
+    Raises
+    ------
+    NotFittedError
+        If the classifier is not fitted.
+    TypeError
+        If it is no ``CoTeachingClassifier``, or one of a class derived from it.
+    ValueError
+        If classes are neither numbers, strings nor bools, or the file could not be loaded again.
+    OSError
+        If the file cannot be written.
+
+    See Also
+    --------
+    load
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> from sklearn.datasets import make_blobs
+    >>> import skcoteach
+    >>> X, y = make_blobs(n_samples=200, centers=3, random_state=0)
+    >>> classifier = skcoteach.CoTeachingClassifier(epochs=3, random_state=0).fit(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     skcoteach.save(classifier, os.path.join(folder, "classifier"))
+    ...     loaded = skcoteach.load(os.path.join(folder, "classifier"))
+    >>> bool((loaded.predict_proba(X) == classifier.predict_proba(X)).all())
+    True
+    """
+    if type(estimator) is not CoTeachingClassifier:
+        raise TypeError(
+            f"A {type(estimator).__name__} cannot be saved, only a CoTeachingClassifier: its class would have to be "
+            "imported by a name from the file."
+        )
+    check_is_fitted(estimator)
+    values = _values(estimator)
+    unfit = _state_file.not_plain(values["networks"], "the state of the networks")
+    if unfit is not None:
+        raise ValueError(f"{unfit} cannot be written to a file that is safe to read: plain tensors are expected.")
+    if not values["given_again"]:
+        _rebuilt(values, {})  # parameters that were changed after the fit may make other networks
+    _state_file.write(Path(file), KIND, values)
+
+
+def load(file: str | os.PathLike, module: Any = None, module2: Any = None) -> CoTeachingClassifier:
+    """The classifier that :func:`save` has written, with the same predictions, bit for bit.
+
+    No code from the file is run. ``partial_fit`` goes on with an optimizer that starts anew, where weights were
+    averaged from the averages.
+
+    Parameters
+    ----------
+    file : str or path
+    module, module2 : nn.Module class, callable or nn.Module instance, default=None
+        As they were given to the classifier, where they are not of :mod:`skcoteach.networks`. An instance is copied;
+        its weights do not matter.
+
+    Returns
+    -------
+    CoTeachingClassifier
+        On the device where it was, if that is there, else on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or not such a file, or ``module`` makes other networks.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        values = _state_file.read(Path(file), KIND)
+        return _loaded(os.fspath(file), values, module, module2)
+    except _state_file.UnusableFileError as error:
+        raise ValueError(f"{os.fspath(file)!r} cannot be loaded: {error}.") from error
+
+
+def _loaded(file: str | bytes, values: dict[str, Any], module: Any, module2: Any) -> CoTeachingClassifier:
+    given = {name: each for name, each in zip(MODULES, (module, module2), strict=True) if each is not None}
+    missing = [name for name in values.get("given_again", ()) if name not in given]
+    if missing:
+        described = ", ".join(f"{name} ({values['given_again'][name]})" for name in missing)
+        raise ValueError(f"{file!r} was fitted with a network of your own: give again what makes it, {described}.")
+    if values.get("left_out"):
+        warn_user(f"Not in {file!r}, and now as by default: {', '.join(values['left_out'])}.")
+    return _rebuilt(values, given)
+
+
+def _values(estimator: CoTeachingClassifier) -> dict[str, Any]:
+    """All that is written, as plain values."""
+    state, parameters = estimator._state, _plain(estimator.get_params(deep=False))
+    given_again, left_out, kept = {}, [], {}
+    for name, value in parameters.items():
+        if name in MODULES and value is not None:
+            own = next((known for known, each in NETWORKS.items() if value is each), None)
+            kept[name] = own
+            if own is None:
+                given_again[name] = getattr(value, "__name__", type(value).__name__)
+        elif name == "optimizer":
+            kept[name] = next((known for known, each in OPTIMIZERS.items() if value is each), "Adam")
+            left_out += [name] * (kept[name] == "Adam" and value is not torch.optim.Adam)
+        elif _state_file.not_plain(value, name) is None:
+            kept[name] = value
+        else:
+            left_out.append(name)
+    weight = next(estimator.modules_[0].parameters())
+    return {
+        "parameters": kept,
+        "given_again": given_again,
+        "left_out": left_out,
+        "networks": [_parts_of(network) for network in estimator.modules_],
+        "device": str(weight.device),
+        "precision": "float64" if weight.dtype == torch.float64 else "float32",
+        "classes": _plain_classes(state.classes),
+        "form": _plain(dataclasses.asdict(state.form)),
+        "seed": state.seed,
+        "history": estimator.history_,
+        "feature_names": list(getattr(estimator, "feature_names_in_", [])) or None,
+        "numbers": {name: getattr(estimator, name, None) for name in NUMBERS},
+        "arrays": {name: _as_tensor(getattr(estimator, name, None)) for name in ARRAYS},
+    }
+
+
+def _rebuilt(values: dict[str, Any], given: dict[str, Any]) -> CoTeachingClassifier:
+    """The classifier of values that were read, with the modules that were given again.
+
+    Raises
+    ------
+    UnusableFileError
+        If these are not the values of a classifier.
+    ValueError
+        If a module makes other networks.
+    """
+    try:
+        estimator = _unfitted(values, given)
+        classes = np.array(values["classes"]["values"], dtype=values["classes"]["dtype"])
+        form = InputForm(**values["form"] | {"item_shape": tuple(values["form"]["item_shape"])})
+        device = torch.device(values["device"])
+        config = resolve(
+            estimator.get_params(deep=False) | {"precision": values["precision"]},
+            None,
+            device=device if is_available(device) else CPU,
+            seed=values["seed"],
+        )
+        fitted = {name: value for name, value in values["numbers"].items() if value is not None}
+        fitted |= {name: value.numpy() for name, value in values["arrays"].items() if value is not None}
+        fitted |= {"classes_": classes, "history_": values["history"]}
+        if values["feature_names"] is not None:
+            fitted["feature_names_in_"] = np.array(values["feature_names"], dtype=object)
+        networks = values["networks"]
+    except Exception as error:
+        raise _state_file.UnusableFileError(f"it is not of a classifier ({type(error).__name__}: {error})") from error
+    nothing = {"n_keepers": torch.empty(0, dtype=torch.uint8, device="cpu")}
+    state = FitState(classes, form, config.seed, config.optimizer, nothing, None)
+    return estimator._assign(fitted | {"modules_": _networks(config, form, len(classes), networks), "_state": state})
+
+
+def _unfitted(values: dict[str, Any], given: dict[str, Any]) -> CoTeachingClassifier:
+    parameters = dict(values["parameters"])
+    parameters["optimizer"] = OPTIMIZERS[parameters["optimizer"]]
+    parameters |= {name: NETWORKS[parameters[name]] for name in MODULES if parameters.get(name) is not None} | given
+    return CoTeachingClassifier(**parameters)
+
+
+def _networks(config: TrainingConfig, form: InputForm, n_classes: int, states: list[dict]) -> tuple[nn.Module, ...]:
+    with random_state(config.device, initial_weights(config.seed)):
+        pair = make_networks(config, form.item_shape, n_classes)
+        for network, state in zip(pair, states, strict=True):
+            _give_lazy_layers_their_shapes(network.eval(), form, config)
+            _take_over(network, state)
+    return pair
+
+
+def _give_lazy_layers_their_shapes(network: nn.Module, form: InputForm, config: TrainingConfig) -> None:
+    if any(is_lazy(each) for each in (*network.parameters(), *network.buffers())):
+        dtype = torch.int64 if form.as_indices else config.dtype
+        with torch.no_grad():
+            network(torch.zeros(2, *form.item_shape, dtype=dtype, device=config.device))
+
+
+def _take_over(network: nn.Module, saved: dict[str, dict]) -> None:
+    """Give a network a state, with its layout in memory, by which sums are ordered."""
+    parameters = dict(network.named_parameters())
+    shapes = [{name: each.shape for name, each in some.items()} for some in (parameters, saved["parameters"])]
+    if shapes[0] != shapes[1]:
+        unlike = sorted(name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name))
+        raise ValueError(
+            f"The network made by {type(network).__name__} is not the one that was saved: {', '.join(unlike)} differ "
+            "in shape, or are missing. Give the module that it was fitted with."
+        )
+    for name, parameter in parameters.items():
+        parameter.data = saved["parameters"][name].to(parameter.device)
+    load_state(network, saved["buffers"])
+
+
+def _parts_of(network: nn.Module) -> dict[str, dict]:
+    """Parameters and buffers, on the CPU."""
+    state = {name: None if value is None else value.cpu() for name, value in copied(state_of(network)).items()}
+    names = {name for name, _ in network.named_parameters()}
+    return {
+        "parameters": {name: value for name, value in state.items() if name in names},
+        "buffers": {name: value for name, value in state.items() if name not in names},
+    }
+
+
+def _as_tensor(array: Any) -> Tensor | None:
+    return None if array is None else torch.tensor(to_host(array))
+
+
+def _plain(value: Any) -> Any:
+    """With Python's numbers and strings in place of NumPy's and of what names them."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (torch.device, os.PathLike)):
+        return str(value)
+    if type(value) is dict:
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    return type(value)(_plain(each) for each in value) if type(value) in (list, tuple) else value
+
+
+def _plain_classes(classes: np.ndarray) -> dict[str, Any]:
+    values = [_plain(each) for each in classes.tolist()]
+    if classes.dtype.kind not in KINDS_OF_CLASSES or any(type(each) not in TYPES_OF_CLASSES for each in values):
+        raise ValueError(
+            f"The classes are {classes.dtype} ({values[0]!r}, ...); only numbers, strings and bools can be saved."
+        )
+    return {"dtype": "O" if classes.dtype.kind == "O" else classes.dtype.str, "values": values}
