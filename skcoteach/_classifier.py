@@ -27,6 +27,7 @@ from skcoteach._data.training_data import TrainingData, warn_of_lost_digits
 from skcoteach._data.validation import ValidatedData, check_form, check_X, is_items, sorted_classes, validate
 from skcoteach._errors import warn_user
 from skcoteach._fitted import FITTED_NAMES, fitted_attributes, go_on
+from skcoteach._interrupts import InterruptsHeldBack
 from skcoteach._pickling import for_cpu, for_here, with_version, without_version
 from skcoteach._sklearn import Interval, InvalidParameterError, StrOptions, check_same_namespace
 from skcoteach._tasks import Tasks
@@ -439,8 +440,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             return self._assign(fitted_attributes(trainer, given))
         except KeyboardInterrupt:
             if finished is not None:
-                trainer.load_state_dict(finished)
-                self._assign(fitted_attributes(trainer, given))
+                with InterruptsHeldBack():  # who presses once may press twice
+                    trainer.load_state_dict(finished)
+                    self._assign(fitted_attributes(trainer, given))
             raise
 
     def _begin_or_resume(

@@ -16,6 +16,7 @@ FLOORS = [
         "_arrays",
         "_digest",
         "_errors",
+        "_interrupts",
         "_noise_counting",
         "_noise_likelihood",
         "_sklearn",

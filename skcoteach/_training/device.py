@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skcoteach._interrupts import KINDS_OF_DEVICES, ProcessState
 from skcoteach._sklearn import InvalidParameterError
 
 #: Of the networks' weights, by the name of the precision.
@@ -168,16 +169,26 @@ def _forked_accelerator(device: torch.device, seed: int) -> Iterator[None]:
 
 @contextmanager
 def ignoring_callers_modes() -> Iterator[None]:
-    """As by default where the caller is within ``torch.no_grad``, ``inference_mode`` or ``autocast``."""
-    with torch.inference_mode(False), torch.enable_grad(), without_autocast():
-        yield
+    """As by default where the caller is within ``torch.no_grad``, ``inference_mode`` or ``autocast``.
+
+    Ctrl-C leaves these, and all that :func:`random_state` changes, as they were found.
+    """
+    with SHARED_STATE:
+        found = ProcessState()
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), without_autocast():
+            yield
+    except KeyboardInterrupt:
+        with SHARED_STATE:
+            found.put_back()
+        raise
 
 
 @contextmanager
 def without_autocast() -> Iterator[None]:
     """As by default where the caller is within ``torch.autocast``: the precision is a parameter."""
     with ExitStack() as stack:
-        for kind in ("cpu", "cuda", "mps", "xpu"):
+        for kind in KINDS_OF_DEVICES:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         yield

@@ -1,10 +1,16 @@
 """Ctrl-C at any moment: the epochs done are kept whole, or the earlier fit is."""
 
+import contextlib
 import copy
 import os
+import signal
 import sys
 import threading
+import time
+import warnings
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -18,6 +24,7 @@ from helpers import (
     global_random_states,
 )
 from numpy.testing import assert_array_equal
+from sklearn.model_selection import GridSearchCV
 
 import skcoteach
 
@@ -263,3 +270,47 @@ def test_at_any_moment_partial_fit_is_done_or_has_not_begun(table, profiling):
             assert all(now[name] is before[name] for name in before), place
     assert len(done) > 100 and done == sorted(done)
     assert_same_weights(earlier.partial_fit(X, y), after)
+
+
+# by a signal, at moments that nobody has chosen
+
+
+@contextmanager
+def ctrl_c_after(seconds):
+    """Pressed, wherever that is; the moment is past when the block is left."""
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_signals_at_random_moments_leave_whole_epochs_or_what_was_before(noisy, found):
+    X, given, _ = noisy
+    other = 2 - given
+    start = time.perf_counter()
+    whole = {n: auto().set_callbacks(StopAfter(n)).fit(X, other) for n in (1, 2, 3)}
+    seconds = (time.perf_counter() - start) / 3
+    before = fitted_attributes(found)
+    states = global_random_states(), torch.is_grad_enabled(), list(warnings.filters)
+    left = []
+    for moment in np.random.default_rng(0).uniform(0, seconds, 12):
+        estimator = copy.copy(found)
+        with contextlib.suppress(KeyboardInterrupt), ctrl_c_after(moment):
+            estimator.fit(X, other)
+        assert (global_random_states(), torch.is_grad_enabled(), list(warnings.filters)) == states
+        now = fitted_attributes(estimator)
+        is_earlier = all(now.get(name) is before[name] for name in before)
+        if not is_earlier:
+            assert_same_fit(estimator, whole[estimator.n_iter_], X)
+        left.append(is_earlier)
+    assert any(left)
+
+
+def test_in_a_search_it_propagates(table):
+    X, y = table
+    interrupted = fast(epochs=50).set_callbacks(PressesInTask("epoch", 20, "begin"))
+    with pytest.raises(KeyboardInterrupt):
+        GridSearchCV(interrupted, {"lr": [0.01, 0.1]}, cv=2).fit(X, y)
