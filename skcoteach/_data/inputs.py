@@ -5,7 +5,7 @@ What is valid input is decided in ``validation``, who fetches examples and when 
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +29,12 @@ def item_of(items: Dataset | Sequence, position: int) -> Tensor:
         If x cannot be made a tensor, or if there is none.
     """
     item = items[position]
-    if isinstance(item, tuple) and not item:
+    return _as_tensor(item[0] if isinstance(item, tuple) and item else item, position)
+
+
+def _as_tensor(x: Any, position: int) -> Tensor:
+    if isinstance(x, tuple) and not x:
         raise TypeError(f"Item {position} of X is an empty tuple; an item is x, or a tuple that starts with x.")
-    x = item[0] if isinstance(item, tuple) else item
     if isinstance(x, Tensor):
         return x.detach()
     try:
@@ -204,11 +207,20 @@ class Inputs:
         if sparse.issparse(self.X):
             dense = self.X[indices.numpy()].toarray()
             return torch.from_numpy(dense.astype(_native(dense.dtype), copy=False))
-        items = [item_of(self.X, index) for index in indices.tolist()]
-        self._check_items(items)
+        return self._stack_items(indices.tolist())
+
+    def _stack_items(self, positions: list[int]) -> Tensor:
+        """These items as one tensor; they are looked at one by one only where they do not fit together."""
+        xs = [x[0] if isinstance(x := self.X[position], tuple) and x else x for position in positions]
+        with suppress(RuntimeError, TypeError):
+            batch = torch.stack(xs).detach()
+            if batch.shape[1:] == self.form.item_shape:
+                return batch
+        items = [_as_tensor(x, position) for x, position in zip(xs, positions, strict=True)]
+        self._check_shapes(items)
         return torch.stack(items)
 
-    def _check_items(self, items: list[Tensor]) -> None:
+    def _check_shapes(self, items: list[Tensor]) -> None:
         for item in items:
             if tuple(item.shape) != self.form.item_shape:
                 raise ValueError(

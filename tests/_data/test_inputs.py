@@ -214,6 +214,22 @@ def test_double_precision_loses_no_digits_on_the_way(X):
     assert Inputs(X).to(CPU, torch.float64, as_indices=False)[torch.tensor([1])].item() == value
 
 
+def test_digits_of_arrays_of_several_dtypes_are_those_of_each():
+    x = np.array([1 / 3])
+    batch = Inputs([(x,), (x.astype(np.float32),), (np.array([2**53 - 1]),)]).to(CPU, torch.float64, as_indices=False)
+    assert batch[torch.arange(3)].flatten().tolist() == [1 / 3, float(np.float32(1 / 3)), 2**53 - 1]
+
+
+@pytest.mark.parametrize("make", [torch.from_numpy, np.asarray])
+def test_images_lie_in_memory_as_their_axes_say_however_their_items_do(make):
+    items = [(make(image).mT, "cat") for image in IMAGES]
+    assert Inputs(items)[ASKED].is_contiguous()
+
+
+def test_items_that_could_be_learnt_are_taken_as_numbers():
+    assert not Inputs(list(torch.ones(12, 3, requires_grad=True)))[ASKED].requires_grad
+
+
 def test_batches_arrive_on_the_device_that_was_asked_for():
     for form in ("float32", "strided rows", "tensor", "csr array", "Dataset"):
         batch = Inputs(TABLES[form](VALUES)).to(torch.device("meta"), torch.float64, as_indices=False)[ASKED]
@@ -291,6 +307,23 @@ def test_only_the_items_asked_for_are_taken_from_a_dataset():
     X.asked.clear()
     inputs[ASKED]
     assert X.asked == ASKED.tolist()
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [torch.ones(2), (np.ones(2), "cat"), [1.0, 1.0]],
+        [np.ones(2), np.ones(2, dtype=">f8"), np.ones(2, dtype=np.int32)],
+        [np.ones(2), torch.ones(2), ((1, 1), "cat")],
+    ],
+    ids=["first a tensor", "arrays", "first an array"],
+)
+def test_items_of_several_kinds_are_taken_together_and_once_each(items):
+    X = Items(items)
+    inputs = Inputs(X)
+    X.asked.clear()
+    assert inputs[torch.tensor([2, 0, 1])].tolist() == [[1.0, 1.0]] * 3
+    assert X.asked == [2, 0, 1]
 
 
 def test_columns_that_lose_their_differences_are_those_with_rounding_errors_of_a_twentieth_of_the_deviation():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers import (
     Items,
+    Net,
     Words,
     assert_same_findings,
     assert_same_fit,
@@ -145,6 +146,35 @@ def test_a_slice_dataset_is_read_batch_by_batch(table):
 
     data = Counting(TensorDataset(torch.tensor(X)))
     assert fast().fit(data, y).predict(data).shape == y.shape
+
+
+class CountingItems(Items):
+    """Remembers how often each of its items was asked for."""
+
+    def __init__(self, X):
+        super().__init__(X)
+        self.asked = np.zeros(len(X), dtype=int)
+
+    def __getitem__(self, i):
+        self.asked[i] += 1
+        return super().__getitem__(i)
+
+
+def test_a_dataset_is_read_once_an_epoch_and_once_before_to_standardise(table):
+    X, y = table
+    data = CountingItems(X)
+    estimator = fast(epochs=3, batch_size=len(X)).fit(data, y)
+    assert set(data.asked[2:]) == {4}  # the networks are tried out on the first two
+    data.asked[:] = 0
+    estimator.predict(data)
+    assert set(data.asked[1:]) == {1}
+
+
+def test_a_dataset_that_is_not_standardised_is_read_once_an_epoch(table):
+    X, y = table
+    data = CountingItems(X)
+    fast(module=Net, epochs=3, batch_size=len(X)).fit(data, y)
+    assert set(data.asked[2:]) == {3}
 
 
 @pytest.mark.parametrize("kind", ["numpy", "tensor", "dataset"])
