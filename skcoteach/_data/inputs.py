@@ -29,7 +29,8 @@ def item_of(items: Dataset | Sequence, position: int) -> Tensor:
         If x cannot be made a tensor, or if there is none.
     """
     item = items[position]
-    return _as_tensor(item[0] if isinstance(item, tuple) and item else item, position)
+    with _read_only_is_fine():
+        return _as_tensor(item[0] if isinstance(item, tuple) and item else item, position)
 
 
 def _as_tensor(x: Any, position: int) -> Tensor:
@@ -40,8 +41,7 @@ def _as_tensor(x: Any, position: int) -> Tensor:
     try:
         if isinstance(x, np.ndarray) and x.ndim:  # torch has neither other byte orders nor steps backwards
             x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
-        with _read_only_is_fine():
-            return torch.as_tensor(x, device="cpu")
+        return torch.as_tensor(x, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             "The items of X must be tensors, arrays or numbers, or tuples that start with one of these; item "
@@ -212,13 +212,21 @@ class Inputs:
     def _stack_items(self, positions: list[int]) -> Tensor:
         """These items as one tensor; they are looked at one by one only where they do not fit together."""
         xs = [x[0] if isinstance(x := self.X[position], tuple) and x else x for position in positions]
-        with suppress(RuntimeError, TypeError):
-            batch = torch.stack(xs).detach()
-            if batch.shape[1:] == self.form.item_shape:
-                return batch
-        items = [_as_tensor(x, position) for x, position in zip(xs, positions, strict=True)]
+        are_tensors = isinstance(xs[0], Tensor)
+        if are_tensors or all(isinstance(x, np.ndarray) for x in xs):
+            with suppress(RuntimeError, TypeError, ValueError):
+                batch = torch.stack(xs).detach() if are_tensors else self._stack_arrays(xs)
+                if batch.shape[1:] == self.form.item_shape:
+                    return batch
+        with _read_only_is_fine():
+            items = [_as_tensor(x, position) for x, position in zip(xs, positions, strict=True)]
         self._check_shapes(items)
         return torch.stack(items)
+
+    def _stack_arrays(self, arrays: list[np.ndarray]) -> Tensor:
+        """Arrays of one dtype as one tensor; their axes lie in memory as they would one by one."""
+        batch = np.empty((len(arrays), *self.form.item_shape), dtype=arrays[0].dtype.newbyteorder("="))
+        return torch.from_numpy(np.stack(arrays, out=batch, casting="equiv"))
 
     def _check_shapes(self, items: list[Tensor]) -> None:
         for item in items:
