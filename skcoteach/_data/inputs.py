@@ -4,7 +4,7 @@ What is valid input is decided in ``validation``, who fetches examples and when 
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, StackDataset, Subset, TensorDataset
 
 CPU = torch.device("cpu")
 
@@ -31,6 +31,28 @@ def item_of(items: Dataset | Sequence, position: int) -> Tensor:
     item = items[position]
     with _read_only_is_fine():
         return _as_tensor(item[0] if isinstance(item, tuple) and item else item, position)
+
+
+def _items_of(items: Dataset | Sequence, positions: list[int]) -> Iterable:
+    """Several items, asked for at once where a Dataset has a way for that, as torch's loader does."""
+    if _gives_several(items):
+        found = items.__getitems__(positions)  # type: ignore[union-attr]
+        if isinstance(found, list) and len(found) == len(positions):  # else it is a batch for a loader of its author's
+            return found
+    return map(items.__getitem__, positions)
+
+
+def _gives_several(items: Dataset | Sequence) -> bool:
+    """Whether there is a ``__getitems__`` that goes with ``__getitem__``.
+
+    That of a base class knows nothing of what a derived class makes of its items, and that of a Subset, which all of
+    its derived classes inherit, hands on what it gets.
+    """
+    names = {"__getitem__", "__getitems__"}
+    defined_by = next(each for each in type(items).__mro__ if names & vars(each).keys())
+    if defined_by is Subset:
+        return _gives_several(items.dataset)  # type: ignore[union-attr]
+    return "__getitems__" in vars(defined_by) and defined_by is not StackDataset
 
 
 def _as_tensor(x: Any, position: int) -> Tensor:
@@ -211,7 +233,7 @@ class Inputs:
 
     def _stack_items(self, positions: list[int]) -> Tensor:
         """These items as one tensor; they are looked at one by one only where they do not fit together."""
-        xs = [x[0] if isinstance(x := self.X[position], tuple) and x else x for position in positions]
+        xs = [x[0] if isinstance(x, tuple) and x else x for x in _items_of(self.X, positions)]
         are_tensors = isinstance(xs[0], Tensor)
         if are_tensors or all(isinstance(x, np.ndarray) for x in xs):
             with suppress(RuntimeError, TypeError, ValueError):

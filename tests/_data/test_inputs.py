@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import sparse
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.data import Dataset, Subset, TensorDataset
+from torch.utils.data import Dataset, StackDataset, Subset, TensorDataset
 
 from skcoteach._data.inputs import BYTES, CPU, FLOATS, INTEGERS, InputForm, Inputs
 
@@ -214,10 +214,13 @@ def test_double_precision_loses_no_digits_on_the_way(X):
     assert Inputs(X).to(CPU, torch.float64, as_indices=False)[torch.tensor([1])].item() == value
 
 
-def test_digits_of_arrays_of_several_dtypes_are_those_of_each():
-    x = np.array([1 / 3])
-    batch = Inputs([(x,), (x.astype(np.float32),), (np.array([2**53 - 1]),)]).to(CPU, torch.float64, as_indices=False)
-    assert batch[torch.arange(3)].flatten().tolist() == [1 / 3, float(np.float32(1 / 3)), 2**53 - 1]
+@pytest.mark.parametrize("second", [2**24 + 1, 1 / 3])
+def test_arrays_of_several_dtypes_are_taken_as_tensors_of_these(second):
+    items = [np.array([0.5], dtype=np.float32), np.array([second])]
+    arrays, tensors = (Inputs(each, dtype=torch.float64) for each in (
+        [(x, "cat") for x in items], [torch.from_numpy(x) for x in items]
+    ))  # fmt: skip
+    assert arrays[torch.arange(2)].tolist() == tensors[torch.arange(2)].tolist()
 
 
 @pytest.mark.parametrize("make", [torch.from_numpy, np.asarray])
@@ -324,6 +327,53 @@ def test_items_of_several_kinds_are_taken_together_and_once_each(items):
     X.asked.clear()
     assert inputs[torch.tensor([2, 0, 1])].tolist() == [[1.0, 1.0]] * 3
     assert X.asked == [2, 0, 1]
+
+
+class Several(Items):
+    """A Dataset that is asked for several items at once."""
+
+    def __getitems__(self, positions):
+        self.asked.append(positions)
+        return [self.items[position] for position in positions]
+
+
+class Doubled(Several):
+    """Changes its items, as its author thinks; the ``__getitems__`` that it inherits does not."""
+
+    def __getitem__(self, position):
+        return 2 * super().__getitem__(position)
+
+
+@pytest.mark.parametrize("wrap", [lambda X: X, lambda X: Subset(Subset(X, range(12)), list(range(12)))])
+def test_several_items_are_asked_for_at_once_where_a_dataset_has_a_way_for_that(wrap):
+    X = Several(list(torch.from_numpy(VALUES)))
+    inputs = Inputs(wrap(X))
+    X.asked.clear()
+    assert inputs[ASKED].tolist() == VALUES[ASKED.numpy()].tolist()
+    assert X.asked == [ASKED.tolist()]
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        Doubled(list(torch.from_numpy(VALUES))),
+        Subset(Doubled(list(torch.from_numpy(VALUES))), list(range(12))),
+        StackDataset(Doubled(list(torch.from_numpy(VALUES))), range(12)),
+    ],
+    ids=["Dataset", "Subset", "stack"],
+)
+def test_what_a_derived_dataset_makes_of_its_items_is_not_lost(X):
+    assert Inputs(X)[ASKED].tolist() == (2 * VALUES[ASKED.numpy()]).tolist()
+
+
+@pytest.mark.parametrize("n", [3, 2])
+def test_a_dataset_that_gives_whole_batches_to_its_own_loader_is_asked_item_by_item(n):
+    class Batches(Items):
+        def __getitems__(self, positions):
+            return torch.stack([self.items[position] for position in positions]), torch.tensor(positions)
+
+    inputs = Inputs(Batches(list(torch.from_numpy(VALUES))))
+    assert inputs[ASKED[:n]].tolist() == VALUES[ASKED[:n].numpy()].tolist()
 
 
 def test_columns_that_lose_their_differences_are_those_with_rounding_errors_of_a_twentieth_of_the_deviation():
