@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from skcoteach._arrays import to_host, to_namespace_of
 from skcoteach._checkpoint import Checkpoint
-from skcoteach._config import PREFIXES, is_prefixed, meant_by, resolve
+from skcoteach._config import PREFIXES, is_prefixed, meant_by, refuse_odd_numbers, resolve
 from skcoteach._data.inputs import CPU
 from skcoteach._data.training_data import TrainingData, warn_of_lost_digits
 from skcoteach._data.validation import ValidatedData, check_form, check_X, is_items, sorted_classes, validate
@@ -384,6 +384,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = True
         return tags
+
+    def _validate_params(self) -> None:
+        refuse_odd_numbers(self.get_params(deep=False))
+        super()._validate_params()
 
     def __sklearn_is_fitted__(self) -> bool:
         return "modules_" in vars(self)

@@ -2,8 +2,10 @@
 
 import difflib
 import secrets
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,23 @@ def meant_by(name: str, names: Sequence[str]) -> str:
         return f" Did you mean {close[0]}__{rest}?" if close else ""
     close = difflib.get_close_matches(name, names, 1)
     return f" Did you mean {close[0]}?" if close else ""
+
+
+def refuse_odd_numbers(parameters: dict[str, Any]) -> None:
+    """Refuse what is a number to Python but neither to NumPy nor to torch.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming the parameter.
+    """
+    for name, value in parameters.items():
+        if name not in NUMBERS:
+            continue
+        if isinstance(value, Real) and not isinstance(value, (int, float, np.number)):
+            raise InvalidParameterError(f"The {name!r} parameter must be a number of Python or NumPy; got {value!r}.")
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            raise InvalidParameterError(f"The {name!r} parameter must be a number that a float can hold.")
 
 
 def is_prefixed(name: str) -> bool:

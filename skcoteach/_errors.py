@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 _PACKAGE = os.path.dirname(os.path.realpath(__file__)) + os.sep
 _TORCH = os.path.dirname(os.path.realpath(torch.__file__)) + os.sep
-_LAYERS = (_PACKAGE + "networks.py", os.path.join(_PACKAGE, "_training", "engines", ""))
+_LAYERS = (_PACKAGE + "networks.py", _PACKAGE + "_torch.py", os.path.join(_PACKAGE, "_training", "engines", ""))
 #: Run in the user's place: they only call the package.
 _BENCHMARKS = _PACKAGE + "benchmarks" + os.sep
 #: What wraps the methods that users call.
@@ -22,7 +23,8 @@ _WRAPPERS = (
     os.path.dirname(os.path.realpath(sklearn.callback.__file__)) + os.sep,
 )
 
-
+#: In which what users hand over is read.
+_LIBRARIES = ("narwhals", "numpy", "pandas", "scipy", "skcoteach", "sklearn", "torch")
 #: What torch raises where it is given what it cannot compute with.
 COMPUTING = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
 
@@ -50,9 +52,53 @@ def raised_by_torch(error: BaseException) -> bool:
     return raised_in.startswith((_TORCH, *_LAYERS))
 
 
+def raised_by_call(error: BaseException) -> bool:
+    """Whether what was called in the frame that has caught this took no such arguments, or is written in C."""
+    return error.__traceback__ is not None and error.__traceback__.tb_next is None
+
+
 def is_of_the_device(error: BaseException) -> bool:
     """Whether the device, not what it was asked to compute, is the reason."""
     return isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the traceback of C++ that torch puts behind it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """Where a library, or we, refuse something without saying what, say its name; the user's own errors pass.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the library complains: a TypeError stays one.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_named = isinstance(error, (ValueError, TypeError)) and re.search(rf"\b{name}\b", str(error))
+        own_words = is_named and _package_of(error) in ("skcoteach", "sklearn")
+        if (
+            own_words
+            or _package_of(error) not in _LIBRARIES
+            or isinstance(error, MemoryError)
+            or is_of_the_device(error)
+        ):
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} cannot be used: {str(error) or type(error).__name__}") from error
+
+
+def _package_of(error: BaseException) -> str:
+    """The package in which an error was raised, and not the user's if that is another one."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return "" if name.startswith("skcoteach.benchmarks") else name.partition(".")[0]
 
 
 @contextlib.contextmanager
@@ -68,8 +114,7 @@ def explained(network: nn.Module, inputs: Tensor) -> Iterator[None]:
         yield
     except Exception as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(f"compile=True cannot be done here: {reason}. Use compile=False.") from error
+            raise ValueError(f"compile=True cannot be done here: {first_line(error)}. Use compile=False.") from error
         computing = isinstance(error, COMPUTING) and not is_of_the_device(error)
         if not computing or not raised_by_torch(error) or _is_told(error):
             raise
@@ -101,6 +146,6 @@ def explained_backward(network: nn.Module) -> Iterator[None]:
             raise
         raise ValueError(
             f"The gradients of {type(network).__name__} or of its peer cannot be computed: "
-            f"{str(error).splitlines()[0]} A forward must not change in place what it has computed with, and must not "
+            f"{first_line(error)} A forward must not change in place what it has computed with, and must not "
             "use what an earlier call has computed, unless it is detached."
         ) from error

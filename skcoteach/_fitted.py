@@ -146,7 +146,7 @@ def go_on(trainer: Trainer, state: FitState, history: list[dict]) -> None:
         goes_on["n_keepers"] = keepers.long()
     if trainer.config.optimizer is state.optimizer and "optimizers" in earlier:  # not in one that was loaded
         shapes = [[own["shapes"] for own in some] for some in (earlier["optimizers"], fresh["optimizers"])]
-        if shapes[0] == shapes[1]:
+        if shapes[0] == shapes[1] and not _needs_more_state(earlier["optimizers"], fresh["optimizers"]):
             goes_on["optimizers"] = [  # with the options of now, set_params may have changed them
                 own | {"state": before["state"]}
                 for own, before in zip(fresh["optimizers"], earlier["optimizers"], strict=True)
@@ -154,9 +154,20 @@ def go_on(trainer: Trainer, state: FitState, history: list[dict]) -> None:
         else:
             warn_user(
                 "The networks are trained in another way than by the last call (layers were frozen or given hooks, or "
-                "compile or precision was changed): the optimizer starts anew."
+                "compile or precision was changed, or an option of the optimizer): the optimizer starts anew."
             )
     trainer.load_state_dict(fresh | goes_on)
+
+
+def _needs_more_state(earlier: list[dict], fresh: list[dict]) -> bool:
+    """Whether an option was switched on for which torch's optimizers keep what they have not kept before."""
+    pairs = zip(earlier, fresh, strict=True)
+    groups = [each for before, now in pairs for each in zip(before["param_groups"], now["param_groups"])]
+    return any(
+        now.get(option) and not before.get(option)
+        for before, now in groups
+        for option in ("amsgrad", "centered", *(["momentum"] if "centered" in now else []))  # SGD begins by itself
+    )
 
 
 def _what_goes_on(trainer: Trainer, *, copies: bool) -> dict[str, Any]:

@@ -18,7 +18,15 @@ from torch import nn
 
 import skcoteach
 from skcoteach import CoTeachingClassifier, _errors
-from skcoteach._errors import DivergedError, explained, is_of_the_device, raised_by_torch, warn_user
+from skcoteach._errors import (
+    DivergedError,
+    explained,
+    is_of_the_device,
+    named,
+    raised_by_call,
+    raised_by_torch,
+    warn_user,
+)
 from skcoteach._training.engines.chains import Chains
 from skcoteach.benchmarks import accuracy
 from skcoteach.networks import SmallCNN, Standardize
@@ -272,3 +280,39 @@ def test_what_cannot_be_compiled_is_told_in_one_line_with_the_remedy(module, mes
     with pytest.raises(ValueError, match=words) as raised, explained(nn.Linear(4, 3), torch.zeros(2, 4)):
         raise error
     assert raised.value.__cause__ is error
+
+
+def fails_by_itself(x):
+    raise TypeError("mine")
+
+
+@pytest.mark.parametrize(
+    ("call", "is_by_call"),
+    [(lambda: None, True), (len, True), (fails_by_itself, False)],
+    ids=["takes nothing", "written in C", "the user's own"],
+)
+def test_a_call_that_does_not_fit_is_told_from_what_is_called(call, is_by_call):
+    try:
+        call(3)
+    except TypeError as error:
+        assert raised_by_call(error) == is_by_call
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda: np.zeros(3) + np.zeros(4), ValueError, None),  # the user's line
+        (lambda: np.linspace(0, 1, -1), ValueError, "^weights cannot be used: Number of samples"),
+        (lambda: np.full(3, "a").mean(), TypeError, "^weights cannot be used: "),
+        (lambda: skcoteach.noise.estimate_noise([0, 1], np.ones((3, 2))), ValueError, "^weights cannot be used: "),
+    ],
+    ids=["the user's own", "of NumPy", "a TypeError", "of the package, without the name"],
+)
+def test_what_a_library_refuses_without_its_name_gets_it(call, kind, words):
+    with pytest.raises(kind) as raised, named("weights"):
+        call()
+    if words is None:
+        assert raised.value.__cause__ is None
+    else:
+        raised.match(words)
+        assert raised.value.__cause__ is not None

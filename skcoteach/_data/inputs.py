@@ -27,6 +27,8 @@ def item_of(items: Dataset | Sequence, position: int) -> Tensor:
     ------
     TypeError
         If x cannot be made a tensor, or if there is none.
+    ValueError
+        If it is a tensor without numbers that a dense one could hold.
     """
     item = items[position]
     with _read_only_is_fine():
@@ -59,16 +61,31 @@ def _as_tensor(x: Any, position: int) -> Tensor:
     if isinstance(x, tuple) and not x:
         raise TypeError(f"Item {position} of X is an empty tuple; an item is x, or a tuple that starts with x.")
     if isinstance(x, Tensor):
-        return x.detach()
+        return _dense_item(x.detach(), position)
     try:
         if isinstance(x, np.ndarray) and x.ndim:  # torch has neither other byte orders nor steps backwards
             x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
-        return torch.as_tensor(x, device="cpu")
+        made = torch.as_tensor(x, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             "The items of X must be tensors, arrays or numbers, or tuples that start with one of these; item "
             f"{position} has {type(x).__name__}. Convert it in the Dataset (a transform, say; a list to a tuple)."
         ) from error
+    return _dense_item(made, position)
+
+
+def _dense_item(x: Tensor, position: int) -> Tensor:
+    """The x of an item, if it is a dense tensor of real numbers."""
+    if x.is_complex():
+        raise ValueError(f"Complex data not supported: item {position} of X is complex.")
+    if not _has_real_numbers(x):
+        kind = "on the meta device" if x.is_meta else f"of layout {x.layout}" if not x.is_quantized else "quantized"
+        raise ValueError(f"Item {position} of X is a tensor {kind}; a dense one with numbers is expected.")
+    return x
+
+
+def _has_real_numbers(x: Tensor) -> bool:
+    return x.layout == torch.strided and not (x.is_complex() or x.is_meta or x.is_quantized)
 
 
 @dataclass(frozen=True)
@@ -238,7 +255,7 @@ class Inputs:
         if are_tensors or all(isinstance(x, np.ndarray) for x in xs):
             with suppress(RuntimeError, TypeError, ValueError):
                 batch = torch.stack(xs).detach() if are_tensors else self._stack_arrays(xs)
-                if batch.shape[1:] == self.form.item_shape:
+                if batch.shape[1:] == self.form.item_shape and _has_real_numbers(batch):
                     return batch
         with _read_only_is_fine():
             items = [_as_tensor(x, position) for x, position in zip(xs, positions, strict=True)]

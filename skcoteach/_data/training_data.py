@@ -59,9 +59,15 @@ class TrainingData:
         weights = torch.tensor(data.weights, dtype=dtype, device="cpu")
         drawn = np.flatnonzero(weights.numpy())
         if not len(drawn):
-            raise ValueError(f"All weights are so small that they are zero in {dtype}; multiply them by some number.")
+            raise ValueError(
+                f"All weights (sample_weight times class_weight) are so small that they are zero in {dtype}; "
+                "multiply them by some number."
+            )
         if not torch.isfinite(weights.sum()):
-            raise ValueError(f"The weights add up to more than {dtype} can hold; divide them by some number.")
+            raise ValueError(
+                f"The weights (sample_weight times class_weight) add up to more than {dtype} can hold; "
+                "divide them by some number."
+            )
         return cls(
             inputs=data.inputs.to(device, dtype, as_indices=as_indices),
             n_classes=len(data.classes),

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from skcoteach._arrays import is_foreign, to_host, to_tensor
 from skcoteach._data.inputs import InputForm, Inputs, item_of
+from skcoteach._errors import named
 from skcoteach._sklearn import InvalidParameterError, check_1d_labels, check_sample_weight
 
 
@@ -68,8 +69,9 @@ def validate(
     """
     scratch = copy.copy(estimator)  # scikit-learn's validation writes on it
     inputs = check_X(scratch, X, reset=reset)
-    given_y, y = y, check_y(scratch, y, len(inputs))
-    classes, codes = encode(y, classes)
+    with named("y"):
+        given_y, y = y, check_y(scratch, y, len(inputs))
+        classes, codes = encode(y, classes)
     names = ("n_features_in_", "feature_names_in_")
     return ValidatedData(
         X,
@@ -83,6 +85,7 @@ def validate(
     )
 
 
+@named("X")
 def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
     """Validate X and set or compare ``n_features_in_`` and ``feature_names_in_``.
 
@@ -207,10 +210,9 @@ def _check_items(estimator: Any, X: Any) -> Inputs:
         )
     _check_not_empty(estimator, "Dataset", (len(X),))
     first = item_of(X, 0)
+    _check_not_empty(estimator, "items of X", (1, first.numel()))
     if first.ndim == 0:
         raise ValueError("The items of X are single numbers. An example must have at least one axis: shape (1,), say.")
-    if first.is_complex():
-        raise ValueError("Complex data not supported: the items of X are complex.")
     return Inputs(X)
 
 
@@ -312,10 +314,16 @@ def _check_kind_of_labels(y: Any) -> None:
         raise ValueError(f"y should be a 1d array, got an array of shape {shape} instead.{hint}")
     if kind == "c":
         raise ValueError("Complex data not supported: the labels in y are complex numbers.")
+    if kind == "V":
+        raise ValueError(f"The labels in y are of dtype {labels.dtype}; numbers, strings or objects are expected.")
     if kind == "S" or (kind == "O" and any(isinstance(label, bytes) for label in labels.flat)):
         raise ValueError("The labels in y are bytes. Give strings: [label.decode() for label in y].")
     if kind == "O" and any(label is None or _is_na(label) for label in labels.flat):
         raise ValueError("Input y contains None or NA. Every example needs a given label; remove the rows without one.")
+    if kind in "OM" and any(label != label for label in labels.flat):  # in a list of strings, "nan" would be a class
+        raise ValueError("Input y contains NaN. Every example needs a given label; remove the rows without one.")
+    if kind == "O" and len({isinstance(label, str) for label in labels.flat}) > 1:  # in a list, all would be strings
+        raise ValueError("The labels in y cannot be sorted, they are of different types: strings and others.")
 
 
 def _is_na(label: Any) -> bool:
@@ -355,8 +363,12 @@ def check_weights(sample_weight: Any, class_weight: Any, classes: np.ndarray, co
     ValueError
         If weights are negative, not finite, all zero, or not one per example.
     """
-    check_not_masked(sample_weight, "sample_weight")
-    weights = check_sample_weight(to_host(sample_weight), codes, dtype=np.float64, ensure_non_negative=True)
+    with named("sample_weight"):
+        check_not_masked(sample_weight, "sample_weight")
+        sample_weight = to_host(sample_weight)
+        if getattr(getattr(sample_weight, "dtype", None), "kind", "f") in "mMV":
+            raise ValueError(f"sample_weight must hold numbers; its dtype is {sample_weight.dtype}.")
+        weights = check_sample_weight(sample_weight, codes, dtype=np.float64, ensure_non_negative=True)
     if class_weight is None:
         return weights
     if isinstance(class_weight, dict):
@@ -379,13 +391,14 @@ def _class_weights(class_weight: dict, classes: list) -> np.ndarray:
         raise InvalidParameterError(f"class_weight names classes that are not in y: {unknown}. y has {classes}.")
     try:
         weights = np.array([class_weight.get(label, 1.0) for label in classes], dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidParameterError(f"class_weight must hold numbers; got {class_weight}.") from error
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise InvalidParameterError(f"class_weight must hold finite weights of 0 or more; got {class_weight}.")
     return weights
 
 
+@named("classes")
 def sorted_classes(classes: Any) -> np.ndarray:
     """The ``classes`` of ``partial_fit``.
 

@@ -63,7 +63,7 @@ def choose_device(device: Any, X: Any, precision: str) -> torch.device:
         if wanted.type == "meta":
             raise RuntimeError("it holds no numbers")
         torch.empty(1, dtype=DTYPES[precision], device=wanted)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError, ImportError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidParameterError(
             f"device={device!r} cannot be used with precision={precision!r}: {reason}"

@@ -4,6 +4,7 @@ Every way in which two networks cannot teach each other (shared or equal weights
 train) is refused here, before the training starts. The networks themselves are in ``networks``.
 """
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -12,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from skcoteach import networks
 from skcoteach._data.training_data import TrainingData
-from skcoteach._errors import explained, warn_user
+from skcoteach._errors import explained, first_line, is_of_the_device, raised_by_call, raised_by_torch, warn_user
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.engines.logits import MODULES, check_logits
@@ -66,6 +67,11 @@ def make_networks(config: TrainingConfig, item_shape: tuple[int, ...], n_classes
         second = _make(module, "module", module_options | module2_options, sizes, prefixes)
     else:
         second = _make(module2, "module2", module2_options, sizes)
+    for network, parameter in zip((first, second), MODULES, strict=True):
+        if any(each.is_meta for each in itertools.chain(network.parameters(), network.buffers())):
+            raise InvalidParameterError(
+                f"The network made by {parameter} lies on the meta device, at least in part: there it has no weights."
+            )
     _check_separate(first, second)
     copies = [_own(network, name) for network, name in zip((first, second), MODULES, strict=True)]
     return copies[0].to(config.device, config.dtype), copies[1].to(config.device, config.dtype)
@@ -111,7 +117,14 @@ def _make(
         raise InvalidParameterError(
             f"{name} needs {', '.join(missing)}: give {', '.join(f'{parameter}__{each}' for each in missing)}."
         )
-    network = module(**arguments)
+    try:
+        network = module(**arguments)
+    except Exception as error:
+        if is_of_the_device(error) or not (raised_by_torch(error) or raised_by_call(error)):
+            raise
+        raise InvalidParameterError(
+            f"{parameter}={name} cannot be made with {arguments}: {first_line(error)}"
+        ) from error
     if not isinstance(network, nn.Module):
         raise TypeError(f"{parameter}={name} made a {type(network).__name__}; a torch.nn.Module is expected.")
     return network

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from skcoteach._errors import raised_by_torch
+from skcoteach._errors import first_line, is_of_the_device, raised_by_call, raised_by_torch
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach._torch import fused_adam_
 from skcoteach._training.config import TrainingConfig
@@ -83,12 +83,14 @@ def _make_optimizer(config: TrainingConfig, parameters: list, *, one_tensor: boo
         made_by = OneTensorAdam
     try:
         optimizer = made_by(parameters, lr=config.lr, **given)
-    except (TypeError, ValueError, RuntimeError) as error:
-        if not raised_by_torch(error) and isinstance(config.optimizer, type) and "'lr'" in str(error):
+    except Exception as error:
+        if raised_by_call(error) and "'lr'" in str(error):
             raise InvalidParameterError(f"optimizer={name} takes no lr: {error}") from error
-        if not raised_by_torch(error):
+        if is_of_the_device(error) or not (raised_by_torch(error) or raised_by_call(error)):
             raise
-        raise InvalidParameterError(f"optimizer={name} refuses lr={config.lr} or {given}: {error}") from error
+        raise InvalidParameterError(
+            f"optimizer={name} refuses lr={config.lr} or {given}: {first_line(error)}"
+        ) from error
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer={name} made a {type(optimizer).__name__}; a torch.optim.Optimizer is expected.")
     closure = inspect.signature(optimizer.step).parameters.get("closure")

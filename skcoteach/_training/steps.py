@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.optim import Optimizer
 
-from skcoteach._errors import is_of_the_device, raised_by_torch
+from skcoteach._errors import first_line, is_of_the_device, raised_by_call, raised_by_torch
 from skcoteach._training.averaging import WeightAverage
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.engines.logits import Engine
@@ -123,11 +123,13 @@ class Steps:
         try:
             for optimizer in self._optimizers:
                 optimizer.step()
-        except (RuntimeError, AssertionError) as error:
+        except Exception as error:
             if not raised_by_torch(error) or is_of_the_device(error):
                 raise
-            name = type(self._optimizers[0]).__name__
-            raise ValueError(f"optimizer={name} cannot train these networks with its options: {error}") from error
+            name = type(self._optimizers[0]).__name__.removeprefix("OneTensor")
+            raise ValueError(
+                f"optimizer={name} cannot train these networks with its options: {first_line(error)}"
+            ) from error
         if self._average is not None:
             self._average.update()
         return log_probabilities, losses, kept
@@ -137,7 +139,7 @@ class Steps:
         try:
             augmented = self._augment(inputs)  # type: ignore[misc]
         except Exception as error:
-            if not raised_by_torch(error) or is_of_the_device(error):
+            if is_of_the_device(error) or not (raised_by_torch(error) or raised_by_call(error)):
                 raise
             raise ValueError(
                 f"augment cannot take a batch of X with shape {tuple(inputs.shape)} and dtype {inputs.dtype}: {error}"
@@ -171,6 +173,8 @@ def check_augmented(augmented: Tensor, inputs: Tensor) -> Tensor:
     expected = f"augment must return a tensor of {len(inputs)} rows, {inputs.dtype} on {inputs.device}, as it was given"
     if not isinstance(augmented, Tensor):
         raise TypeError(f"{expected}; it returned a {type(augmented).__name__}.")
+    if augmented.layout != torch.strided:
+        raise TypeError(f"{expected}; it returned one of layout {augmented.layout}.")
     if (augmented.dtype, augmented.device) != (inputs.dtype, inputs.device):
         raise TypeError(f"{expected}; it returned {augmented.dtype} on {augmented.device}.")
     if augmented.ndim == 0 or len(augmented) != len(inputs):

@@ -1,6 +1,7 @@
 """Bad input is told in the user's words, and costs nothing that was there."""
 
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import torch
 from helpers import Items, Net, fast
 from numpy.testing import assert_array_equal
+from scipy import sparse
 from sklearn.utils._param_validation import Interval
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -28,12 +30,14 @@ def refused(table):
     before, expected = vars(estimator).copy(), estimator.predict_proba(frame)
 
     def check(words, X=X, y=y, *, error=ValueError, sample_weight=None, **parameters):
-        own = {name: getattr(estimator, name) for name in parameters}
+        own = {name: getattr(estimator, name) for name in parameters if hasattr(estimator, name)}
         estimator.set_params(**parameters)
         with pytest.raises(error, match=words), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             estimator.fit(X, y, sample_weight=sample_weight)
         estimator.set_params(**own)
+        for name in parameters.keys() - own.keys():  # those with a prefix
+            delattr(estimator, name)
         assert vars(estimator).keys() == before.keys()
         assert all(vars(estimator)[name] is before[name] for name in before)
         assert_array_equal(estimator.predict_proba(frame), expected)
@@ -64,6 +68,17 @@ BAD_X = {
     "complex": (lambda X: X + 1j, "Complex data not supported"),
     "complex tensor": (lambda X: torch.tensor(X + 1j), "Complex data not supported"),
     "text": (lambda X: X.astype(str).astype(object) + "x", "could not convert"),
+    "strings": (lambda X: X.astype(str), "^X cannot be used: dtype='numeric' is not compatible"),
+    "ragged": (lambda X: [[1.0], *X.tolist()], "^X cannot be used: setting an array element with a sequence"),
+    "a column's name twice": (
+        lambda X: pd.DataFrame(X[:, :2], columns=["a", "a"]),
+        "^X cannot be used: Expected unique",
+    ),
+    "sparse of three axes": (lambda X: sparse.coo_array(X[:, None]), "^X cannot be used: .*must be 1D or 2D"),
+    "items without numbers": (lambda X: Items(X[:, :0]), r"items of X with 0 feature\(s\)"),
+    "a complex item": (lambda X: [*torch.tensor(X[1:]), torch.tensor(X[0] + 1j)], "item 199 of X is complex"),
+    "a sparse item": (lambda X: [*torch.tensor(X[1:]), torch.tensor(X[0]).to_sparse()], "Item 199 of X .* of layout"),
+    "items without numbers to read": (lambda X: list(torch.tensor(X).to("meta")), "Item 0 of X .*on the meta device"),
     "masked": (lambda X: np.ma.masked_greater(X, 1), "X is a masked array"),
     "structured": (lambda X: np.zeros(200, dtype=[("a", "f4"), ("b", "i4")]), r"fields \['a', 'b'\].*unstructured"),
     "quantized": (quantized, "Give X.dequantize"),
@@ -138,6 +153,12 @@ BAD_Y = {
     "pandas' NA": (lambda y: pd.Series(y, dtype="Int64").replace(1, pd.NA), "y contains NaN"),
     "NA among strings": (lambda y: pd.Series(y.astype(str), dtype="string").replace("1", pd.NA), "contains None or NA"),
     "NA in a list": (lambda y: [pd.NA, *y[1:].tolist()], "contains None or NA"),
+    "NaN among strings": (lambda y: [np.nan, *y[1:].astype(str).tolist()], "y contains NaN"),
+    "strings and numbers in a list": (lambda y: ["a", *y[1:].tolist()], "cannot be sorted"),
+    "NaT": (lambda y: np.where(y == 1, np.datetime64("NaT"), y.astype("datetime64[D]")), "y contains NaN"),
+    "void": (lambda y: y.view("V8"), "labels in y are of dtype"),
+    "sparse of SciPy": (lambda y: sparse.csr_array(y[:, None]), "^y cannot be used"),
+    "three axes": (lambda y: y[:, None, None], "^y cannot be used: Found array with dim 3"),
     "bytes": (lambda y: y.astype("S"), r"are bytes. Give strings: \[label.decode"),
     "bytes as objects": (lambda y: y.astype("S").astype(object), "are bytes"),
     "masked": (lambda y: np.ma.masked_equal(y, 1), "y is a masked array"),
@@ -158,6 +179,11 @@ BAD_WEIGHTS = {
     "negative": (-np.ones(200), "[Nn]egative"),
     "NaN": (np.full(200, np.nan), "sample_weight contains NaN"),
     "zero": (np.zeros(200), "non-zero"),
+    "dates": (np.zeros(200, dtype="datetime64[D]"), "sample_weight must hold numbers"),
+    "strings": (["much"] * 200, "^sample_weight cannot be used: could not convert"),
+    "complex": (np.ones(200) + 1j, "^sample_weight cannot be used: Complex data"),
+    "too large": ([10**400] * 200, "^sample_weight cannot be used: int too large"),
+    "sparse": (torch.ones(200).to_sparse(), "^sample_weight cannot be used: .*of layout"),
     "masked": (np.ma.masked_equal(np.arange(200.0), 1), "sample_weight is a masked array"),
 }
 
@@ -171,6 +197,10 @@ def test_weights(name, refused):
 BAD_PARAMETERS = {
     "class weight of another class": ({"class_weight": {7: 2.0}}, "not in y"),
     "negative class weight": ({"class_weight": {0: -2.0}}, "finite weights of 0 or more"),
+    "class weight too large": ({"class_weight": {0: 10**400}}, "class_weight must hold numbers"),
+    "a fraction": ({"lr": Fraction(1, 100)}, r"'lr' parameter must be a number of Python or NumPy; got Fraction"),
+    "too large a number": ({"lr": 10**400}, "'lr' parameter must be a number that a float can hold"),
+    "too large a device": ({"device": 10**30}, "device=10"),
     "class weights all zero": ({"class_weight": {0: 0, 1: 0, 2: 0}}, "weight zero"),
     "forget rate 1": ({"forget_rate": 1.0}, "'forget_rate' parameter"),
     "forget rate as text": ({"forget_rate": "a lot"}, "'forget_rate' parameter"),
@@ -189,6 +219,13 @@ BAD_PARAMETERS = {
     "optimizer instance": ({"optimizer": torch.optim.SGD([torch.zeros(1)], lr=1)}, "'optimizer' parameter"),
     "warm-up too long": ({"num_gradual": 5}, r"num_gradual \(5\) is greater than epochs"),
     "unknown device": ({"device": "gpu7"}, "device='gpu7'"),
+    "optimizer without lr": ({"optimizer": lambda params: torch.optim.SGD(params)}, "<lambda> takes no lr"),
+    "optimizer that takes more": ({"optimizer": lambda params, lr, more: None}, "<lambda> refuses .* 'more'"),
+    "option that fails at the first step": (
+        {"optimizer__differentiable": 3},
+        "optimizer=Adam cannot train these networks with its options",
+    ),
+    "option that torch's own function refuses": ({"optimizer__amsgrad": None}, "optimizer=Adam cannot train"),
     "optimizer with a closure": ({"optimizer": torch.optim.LBFGS}, "closure"),
     "diverged": ({"lr": 1e30, "epochs": 3}, "diverged"),
     **{f"{name} True": ({name: True}, f"'{name}' parameter.*must be a") for name in sorted(NUMBERS)},
@@ -223,7 +260,7 @@ def test_unknown_parameters_are_told_what_is_meant(name):
 def test_a_prefix_alone_is_no_parameter_and_a_number_is_no_classes(table):
     with pytest.raises(TypeError, match=r"'module__'. Did you mean module\?"):
         CoTeachingClassifier(module__=1)
-    with pytest.raises(ValueError, match="1d array"):
+    with pytest.raises(ValueError, match="^classes cannot be used: .*1d array"):
         fast().partial_fit(*table, classes=3)
 
 
@@ -258,6 +295,11 @@ class NoTensor(Net):
         return (super().forward(x),)
 
 
+class EightBits(Net):
+    def forward(self, x):
+        return super().forward(x).to(torch.float8_e4m3fn)
+
+
 BAD_PLUG_INS = {
     "an optimizer that makes none": ({"optimizer": lambda p, lr: 3}, TypeError, "torch.optim.Optimizer"),
     "a module that makes no module": ({"module": lambda: 3}, TypeError, "torch.nn.Module is expected"),
@@ -268,6 +310,20 @@ BAD_PLUG_INS = {
         ValueError,
         r"Linear cannot take a batch of X with shape \(2, 8",
     ),
+    "an impossible layer": (
+        {"module": lambda: nn.Linear(-1, 3)},
+        ValueError,
+        "module=<lambda> cannot be made with .*negative dimension",
+    ),
+    "a wrong width": ({"module__hidden": "8"}, ValueError, "module=MLP cannot be made with .*hidden must be"),
+    "no weights": (
+        {"module": lambda: nn.Linear(8, 3, device="meta")},
+        ValueError,
+        "made by module lies on the meta device",
+    ),
+    "eight bits": ({"module": EightBits}, TypeError, "floating point logits; got torch.float8"),
+    "augment that takes nothing": ({"augment": lambda: None}, ValueError, "augment cannot take .*positional argument"),
+    "sparse augmented": ({"augment": lambda x: x.to_sparse()}, TypeError, "augment must return .*of layout"),
     "nothing to train": ({"module": nn.Identity}, ValueError, "shape|no parameters"),
     "a module that needs more": ({"module": nn.Linear}, ValueError, "module__in_features"),
     "the user's own error": ({"module": Failing}, OSError, "^the user's own error$"),

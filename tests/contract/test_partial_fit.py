@@ -121,3 +121,18 @@ def test_it_goes_on_after_the_rate_was_found_and_drops_what_was_found(noisy, fou
     estimator.fit(X, given)
     assert not hasattr(estimator, "noise_rate_")
     assert len(estimator.get_label_issues()) == len(X)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "option"),
+    [(torch.optim.Adam, {"amsgrad": True}), (torch.optim.RMSprop, {"centered": True}),
+     (torch.optim.RMSprop, {"momentum": 0.9})],
+    ids=["amsgrad", "centered", "momentum"],
+)  # fmt: skip
+def test_an_option_that_needs_more_state_starts_the_optimizer_anew(optimizer, option, table):
+    classifier = fast(optimizer=optimizer).fit(*table)
+    classifier.set_params(**{f"optimizer__{name}": value for name, value in option.items()})
+    with pytest.warns(UserWarning, match="an option of the optimizer.*starts anew"):
+        classifier.partial_fit(*table)
+    assert classifier.n_iter_ == FAST["epochs"] + 1
+    assert classifier.partial_fit(*table).n_iter_ == FAST["epochs"] + 2

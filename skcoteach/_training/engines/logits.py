@@ -53,7 +53,7 @@ def check_logits(outputs: Any, parameter: str, n: int, n_classes: int) -> None:
         raise TypeError(f"The network made by {parameter} must return a tensor of raw logits; it returned a {kind}.")
     if outputs.layout != strided:
         raise TypeError(f"The network made by {parameter} must return dense logits; got layout {outputs.layout}.")
-    if not outputs.is_floating_point():
+    if not outputs.is_floating_point() or outputs.itemsize < 2:  # of eight bits nothing is computed
         raise TypeError(f"The network made by {parameter} must return floating point logits; got {outputs.dtype}.")
     if tuple(outputs.shape) != (n, n_classes):
         raise ValueError(
