@@ -60,13 +60,13 @@ class TrainingData:
         drawn = np.flatnonzero(weights.numpy())
         if not len(drawn):
             raise ValueError(
-                f"All weights (sample_weight times class_weight) are so small that they are zero in {dtype}; "
-                "multiply them by some number."
+                f"All weights are so small that they are zero in {dtype}; "
+                "multiply them (sample_weight, class_weight) by some number."
             )
         if not torch.isfinite(weights.sum()):
             raise ValueError(
-                f"The weights (sample_weight times class_weight) add up to more than {dtype} can hold; "
-                "divide them by some number."
+                f"The weights add up to more than {dtype} can hold; "
+                "divide them (sample_weight, class_weight) by some number."
             )
         return cls(
             inputs=data.inputs.to(device, dtype, as_indices=as_indices),

@@ -1074,7 +1074,7 @@ def _failing_module(d: Draw) -> dict[str, Any]:
         {"module2": lambda n_features, n_classes: fail(kind)},
         _net(lambda logits, x, net: fail(kind))(d),
         _in_training(lambda logits: fail(kind))(d),
-        _at_call(3, lambda logits: fail(kind))(d),
+        _at_call(2, lambda logits: fail(kind))(d),
         {"module": type("FailsToTrain", (FailsToTrain,), {"kind": kind})},
     )
 
