@@ -128,7 +128,7 @@ class Steps:
                 raise
             name = type(self._optimizers[0]).__name__.removeprefix("OneTensor")
             raise ValueError(
-                f"optimizer={name} cannot train these networks with its options: {first_line(error)}"
+                f"optimizer={name} cannot train these networks with its options and this lr: {first_line(error)}"
             ) from error
         if self._average is not None:
             self._average.update()

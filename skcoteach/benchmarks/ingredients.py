@@ -471,7 +471,7 @@ _X_WORDS = (
 
 TABLES = (
     _with(GOOD, _X_WORDS, GOOD_TABLES)
-    | _with(ODD, _X_WORDS + DIVERGED + "|images|network made by", ODD_TABLES)
+    | _with(ODD, _X_WORDS + DIVERGED + "|images|network made by|SmallCNN does not take", ODD_TABLES)
     | _with(BAD, _X_WORDS, BAD_TABLES)
     | _with(BAD, "the user's own", USERS_TABLES)
 )
