@@ -83,6 +83,8 @@ class Checkpoint:
         """
         if estimator.checkpoint is None:
             return cls(None)
+        if not os.fspath(estimator.checkpoint):
+            raise InvalidParameterError('checkpoint="" names no folder.')
         if not isinstance(estimator.random_state, Integral):
             raise InvalidParameterError(
                 f"checkpoint={os.fspath(estimator.checkpoint)!r} needs an integer random_state, so that the same fit "
@@ -163,7 +165,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InvalidParameterError(f"checkpoint={str(folder)!r} cannot be made: {error}") from error
     if not writable:
         raise InvalidParameterError(f"checkpoint={str(folder)!r} is a folder that must not be written to.")

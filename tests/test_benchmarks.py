@@ -1,5 +1,6 @@
 """The experiments run from the command line, and what they share does what it says."""
 
+import argparse
 import contextlib
 import functools
 import io
@@ -21,8 +22,9 @@ from sklearn.ensemble import RandomForestClassifier
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from skcoteach import CoTeachingClassifier, recipes
+from skcoteach._interrupts import ProcessState
 from skcoteach._training import crossfit
-from skcoteach.benchmarks import accuracy, confident_learning, speed, tables
+from skcoteach.benchmarks import accuracy, confident_learning, reliability, speed, tables
 from skcoteach.benchmarks.__main__ import main
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, table, transition_matrix
 from skcoteach.benchmarks.data import DATASETS, IMAGES
@@ -30,7 +32,7 @@ from skcoteach.benchmarks.digits import CELLS, METHODS, split_with_noise
 from skcoteach.benchmarks.documented import SharePure
 from skcoteach.benchmarks.table import RESULTS, TABLES, filled
 
-EXPERIMENTS = ("accuracy", "confident_learning", "demo", "digits", "noise", "speed", "table", "tables")
+EXPERIMENTS = ("accuracy", "confident_learning", "demo", "digits", "noise", "reliability", "speed", "table", "tables")
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -157,6 +159,25 @@ def test_rates_of_tables_are_shown_beside_the_true_ones(capsys):
     ]  # fmt: skip
     tables.show_rates([{name: each for name, each in fit.items() if name != "forget_rate_"}])
     assert capsys.readouterr().out == ""
+
+
+def test_reliability_counts_what_it_tried_and_what_broke(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("skcoteach.benchmarks.reliability.EPOCHS_INTERRUPTED", 3)
+    file = tmp_path / "reliability.json"
+    parts = ["kills", "interrupts", "inputs", "memory"]
+    sizes = ["--kills", "1", "--interrupts", "2", "--inputs", "3", "--fits", "4", "--json", str(file)]
+    main(["reliability", "--parts", *parts, *sizes])
+    figures = json.loads(file.read_text())["figures"]
+    assert list(figures) == parts
+    assert [found["tried"] for found in figures.values()] == [1, 2, 3, 9]
+    assert [found["broken"] for name, found in figures.items() if name != "memory"] == [0, 0, 0]  # so few fits grow
+    assert "| kills " in capsys.readouterr().out
+
+
+def test_reliability_sees_a_promise_that_is_broken(monkeypatch):
+    monkeypatch.setattr(reliability, "EPOCHS_INTERRUPTED", 2)
+    monkeypatch.setattr(ProcessState, "put_back", lambda state: torch.rand(1))
+    assert reliability.interrupts(argparse.Namespace(interrupts=2, seed=1))["broken"] == 2
 
 
 def test_mnist_is_read_from_a_folder_and_drawn_with_the_seed(tmp_path):

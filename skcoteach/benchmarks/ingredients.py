@@ -863,6 +863,7 @@ _ODD_PARAMETERS: dict[str, tuple] = {
     "class_weight": ("balanced", {}, {0: 0.0}, {0: 1e300}, {0: 1e-300}, {0: True}, {0: np.float32(2)}, {0: "2"}),
     "device": ("cpu:1", "cpu:7", "CPU", 0),
     "verbose": (3, 10**9),
+    "checkpoint": ("", "a\0b", "/dev/null/states", pathlib.Path("/dev/null")),
 }  # fmt: skip
 _BAD_PARAMETERS: dict[str, tuple] = {
     "class_weight": ("unbalanced", "", 3, [1, 2], {77: 2.0}, {"oak?": 1.0}, {0: -1.0}, {0: np.nan}, {0: np.inf},
@@ -871,6 +872,7 @@ _BAD_PARAMETERS: dict[str, tuple] = {
                "auto ", "mps:3", "xla", "fpga", "privateuseone"),
     "precision": ("int8", "", None, 32, torch.float32, np.float32, "FLOAT32", b"float32", ["float32"], True),
     "compile": ("yes", None, 0.5, [], "", np.array([True, False])),
+    "checkpoint": (3, 0.5, b"states", [], ["states"], True, object, np.ones(3)),
     "verbose": (-1, "yes", None, 1.5, [], np.nan),
     "module": (3, "MLP", [], {}, np.ones(3), torch.ones(2), 0.5, True, (MLP,), object()),
     "module2": (3, "MLP", [], {}, np.ones(3), torch.ones(2), 0.5, True, (MLP,), object()),

@@ -13,6 +13,7 @@ import numpy as np
 
 from skcoteach.benchmarks.accuracy import PEERS, final_accuracy, percent
 from skcoteach.benchmarks.common import mean_and_error, show, table
+from skcoteach.benchmarks.reliability import rendered
 from skcoteach.benchmarks.tables import TUNED_ON
 
 RESULTS = Path(__file__).parent / "results"
@@ -181,9 +182,14 @@ def peers() -> str:
     return table(["method", *FIGURES, "label issues", "seconds"], rows)
 
 
+def reliability() -> str:
+    """What was tried to break, and what broke."""
+    return rendered(_stored("reliability")["figures"])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     each.__name__.replace("_", "-"): each
-    for each in (digits, accuracy, ablation, small_batches, noise, speed, real_tables, peers)
+    for each in (digits, accuracy, ablation, small_batches, noise, speed, real_tables, peers, reliability)
 }
 
 

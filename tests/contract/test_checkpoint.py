@@ -670,3 +670,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_training(table, tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="checkpoint=.*file.* cannot be made"):
         fast(checkpoint=tmp_path / "file" / "inside").fit(*table)
+    with pytest.raises(ValueError, match="checkpoint=.* cannot be made: embedded null"):
+        fast(checkpoint="a\0b").fit(*table)
+    with pytest.raises(ValueError, match='checkpoint="" names no folder'):
+        fast(checkpoint="").fit(*table)
