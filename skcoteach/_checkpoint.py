@@ -67,6 +67,7 @@ class Checkpoint:
         self.is_finished = False
         self._last_write = time.monotonic()
         self._has_failed = False
+        self._is_good = False  # what is in the file
         self._file = None if folder is None else Path(folder) / f"{name}.checkpoint"
         self._kind = f"checkpoint-{name}"
         if self._file is not None:
@@ -109,6 +110,7 @@ class Checkpoint:
                 trainer = Trainer(config, data, NoiseEstimate(0.0), [copy_of(each) for each in networks])
                 trainer.load_state_dict(saved["training"])
                 self.is_finished = bool(saved["is_stopped"]) or trainer.epoch >= config.epochs
+                self._is_good = file == self._file
             except FileNotFoundError:
                 continue
             except Exception as error:  # whatever is in there
@@ -135,9 +137,13 @@ class Checkpoint:
         try:
             if unfit is not None:
                 raise _state_file.UnusableFileError(f"{unfit} cannot be written to a file that is safe to read")
-            with suppress(FileNotFoundError):
-                os.replace(self._file, self._previous)
-            _state_file.write(self._file, self._kind, {"training": training, "is_stopped": at_end})
+            _state_file.write(
+                self._file,
+                self._kind,
+                {"training": training, "is_stopped": at_end},
+                previous=self._previous if self._is_good else None,
+            )
+            self._is_good = True
             if at_end:
                 self._tidy()
         except (OSError, RuntimeError, _state_file.UnusableFileError) as error:
@@ -154,7 +160,8 @@ class Checkpoint:
     def _tidy(self) -> None:
         """Remove what a finished fit does not need."""
         assert self._file is not None
-        self._previous.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._previous.unlink()
         for unfinished in self._file.parent.glob(f".{self._file.name}.*.unfinished"):
             with suppress(OSError):  # another process has just finished it
                 if time.time() - unfinished.stat().st_mtime > SURELY_DEAD:

@@ -161,9 +161,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         Its name is a digest of all parameters (but ``verbose``, ``device`` and this one; callbacks are none), of X, y
         and weights, and of the versions of this package and torch; ``random_state`` has to be an integer. Of a Dataset
-        a thousand items are looked at, and of functions and classes only their own code, not what that calls: where
-        something else was changed, delete the folder, which nobody else does. Not in the file, and so begun anew: what
-        callbacks, a Dataset, ``augment`` or a module keep elsewhere than in parameters and buffers. A fit ended by a
+        a thousand items are looked at, and of functions and classes their own code, defaults and attributes as they are
+        at the moment (who counts calls there begins another file), not what they call: where something else was
+        changed, delete the folder, which nobody else does. Not in the file, and so begun anew: what callbacks, a
+        Dataset, ``augment``, the optimizer or a module keep in attributes of their own. A fit ended by a
         callback counts as finished. A file holds some 60 bytes an example, its given label not among them, and with
         Adam three times the weights; reading it runs no code. ``partial_fit`` does not look at it.
     random_state : int, RandomState instance or None, default=None
@@ -462,6 +463,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         if resumed is not None:
             if self.verbose:
                 print(f"[CoTeachingClassifier] {checkpoint.describe(resumed)}")
+            if self.forget_rate == "auto":
+                too_few_data(data)  # which warns
             return resumed
         trainer = Trainer(config, data, self._estimate_noise(config, data, tasks), networks)
         if self.forget_rate == "auto":

@@ -35,14 +35,21 @@ KINDS_OF_CLASSES, TYPES_OF_CLASSES = "biufUO", (bool, int, float, str)
 #: Fitted numbers, and arrays; those that an estimator may lack are None then.
 NUMBERS = ("temperature_", "forget_rate_", "n_iter_", "noise_rate_", "noise_rate_std_", "n_features_in_")
 ARRAYS = ("forget_rate_schedule_", "class_forget_rates_", "noise_matrix_")
+MAY_BE_MISSING = ("noise_rate_", "noise_rate_std_")
+#: Of the values in a file, by name, their types.
+FORM: dict[str, Any] = {
+    "parameters": dict, "given_again": dict, "left_out": list, "networks": list, "device": str, "precision": str,
+    "classes": dict, "form": dict, "seed": int, "history": list, "feature_names": (list, type(None)), "numbers": dict,
+    "arrays": dict,
+}  # fmt: skip
 
 
 def save(estimator: CoTeachingClassifier, file: str | os.PathLike) -> None:
     """Write a fitted classifier to a file that holds no code and none of its training labels.
 
-    Networks, classes, the form of X, what was found of the noise, ``history_`` and parameters are written; nothing of
-    single examples (``label_quality_``, ``kept_frequency_``, ``get_label_issues``), no callbacks, and no state of the
-    optimizer.
+    Networks (parameters and buffers, not what a module keeps elsewhere), classes, the form of X, what was found of the
+    noise, ``history_`` and parameters are written; nothing of single examples (``label_quality_``, ``kept_frequency_``,
+    ``get_label_issues``), no callbacks, and no state of the optimizer.
 
     Parameters
     ----------
@@ -88,12 +95,16 @@ def save(estimator: CoTeachingClassifier, file: str | os.PathLike) -> None:
         )
     check_is_fitted(estimator)
     values = _values(estimator)
-    unfit = _state_file.not_plain(values["networks"], "the state of the networks")
+    unfit = _state_file.not_plain(values, "estimator")
     if unfit is not None:
-        raise ValueError(f"{unfit} cannot be written to a file that is safe to read: plain tensors are expected.")
+        raise ValueError(f"{unfit} cannot be written to a file that is safe to read.")
     if not values["given_again"]:
-        _rebuilt(values, {})  # parameters that were changed after the fit may make other networks
-    _state_file.write(Path(file), KIND, values)
+        try:  # parameters that were changed after the fit, or cannot be written, may make other networks
+            _rebuilt(values, {})
+        except ValueError as error:
+            without = f", without {', '.join(values['left_out'])}" if values["left_out"] else ""
+            raise ValueError(f"The file could not be loaded again{without}: {error}") from error
+    _state_file.write(Path(os.fsdecode(file)), KIND, values)
 
 
 def load(file: str | os.PathLike, module: Any = None, module2: Any = None) -> CoTeachingClassifier:
@@ -121,22 +132,63 @@ def load(file: str | os.PathLike, module: Any = None, module2: Any = None) -> Co
     OSError
         If it cannot be read.
     """
+    name = os.fsdecode(file)
+    given = {parameter: each for parameter, each in zip(MODULES, (module, module2), strict=True) if each is not None}
     try:
-        values = _state_file.read(Path(file), KIND)
-        return _loaded(os.fspath(file), values, module, module2)
+        values = _checked(_state_file.read(Path(name), KIND))
+        missing = [f"{each} ({kind})" for each, kind in values["given_again"].items() if each not in given]
+        if missing:
+            raise ValueError(
+                f"{name!r} was fitted with a network of your own: give again what makes it, {', '.join(missing)}."
+            )
+        estimator = _rebuilt(values, given)
     except _state_file.UnusableFileError as error:
-        raise ValueError(f"{os.fspath(file)!r} cannot be loaded: {error}.") from error
+        raise ValueError(f"{name!r} cannot be loaded: {error}.") from error
+    if values["left_out"]:
+        warn_user(f"Not in {name!r}, and now as by default: {', '.join(values['left_out'])}.")
+    return estimator
 
 
-def _loaded(file: str | bytes, values: dict[str, Any], module: Any, module2: Any) -> CoTeachingClassifier:
-    given = {name: each for name, each in zip(MODULES, (module, module2), strict=True) if each is not None}
-    missing = [name for name in values.get("given_again", ()) if name not in given]
-    if missing:
-        described = ", ".join(f"{name} ({values['given_again'][name]})" for name in missing)
-        raise ValueError(f"{file!r} was fitted with a network of your own: give again what makes it, {described}.")
-    if values.get("left_out"):
-        warn_user(f"Not in {file!r}, and now as by default: {', '.join(values['left_out'])}.")
-    return _rebuilt(values, given)
+def _checked(values: Any) -> dict[str, Any]:
+    """Values that were read, if they have the form of a classifier's.
+
+    Raises
+    ------
+    UnusableFileError
+        If they have not.
+    """
+    known = isinstance(values, dict) and values.keys() == FORM.keys()
+    if not known or not all(isinstance(values[name], kinds) for name, kinds in FORM.items()):
+        raise _state_file.UnusableFileError("it holds no classifier")
+    numbers, arrays, classes = values["numbers"], values["arrays"], values["classes"].get("values")
+    sound = (
+        numbers.keys() == set(NUMBERS)
+        and all(isinstance(numbers[name], (int, float)) for name in NUMBERS if name not in MAY_BE_MISSING)
+        and all(numbers[name] is None or isinstance(numbers[name], float) for name in MAY_BE_MISSING)
+        and arrays.keys() == set(ARRAYS)
+        and all(each is None or isinstance(each, Tensor) for each in arrays.values())
+        and isinstance(classes, list)
+        and all(type(each) in TYPES_OF_CLASSES for each in classes)
+        and all(isinstance(each, str) for each in (*values["left_out"], *values["given_again"]))
+        and all(isinstance(entry, dict) for entry in values["history"])
+        and len(values["networks"]) == 2
+        and all(_are_tensors(network) for network in values["networks"])
+    )
+    if not sound:
+        raise _state_file.UnusableFileError("it holds a classifier of another form")
+    return values
+
+
+def _are_tensors(network: Any) -> bool:
+    if not isinstance(network, dict) or network.keys() != {"parameters", "buffers"}:
+        return False
+    parameters, buffers = network["parameters"], network["buffers"]
+    return (
+        isinstance(parameters, dict)
+        and isinstance(buffers, dict)
+        and all(isinstance(each, Tensor) for each in parameters.values())
+        and all(each is None or isinstance(each, Tensor) for each in buffers.values())
+    )
 
 
 def _values(estimator: CoTeachingClassifier) -> dict[str, Any]:
@@ -150,8 +202,10 @@ def _values(estimator: CoTeachingClassifier) -> dict[str, Any]:
             if own is None:
                 given_again[name] = getattr(value, "__name__", type(value).__name__)
         elif name == "optimizer":
-            kept[name] = next((known for known, each in OPTIMIZERS.items() if value is each), "Adam")
-            left_out += [name] * (kept[name] == "Adam" and value is not torch.optim.Adam)
+            known = next((known for known, each in OPTIMIZERS.items() if value is each), None)
+            kept[name] = known or "Adam"
+            if known is None:
+                left_out.append(name)
         elif _state_file.not_plain(value, name) is None:
             kept[name] = value
         else:
@@ -169,7 +223,7 @@ def _values(estimator: CoTeachingClassifier) -> dict[str, Any]:
         "seed": state.seed,
         "history": estimator.history_,
         "feature_names": list(getattr(estimator, "feature_names_in_", [])) or None,
-        "numbers": {name: getattr(estimator, name, None) for name in NUMBERS},
+        "numbers": {name: _plain(getattr(estimator, name, None)) for name in NUMBERS},
         "arrays": {name: _as_tensor(getattr(estimator, name, None)) for name in ARRAYS},
     }
 
@@ -192,7 +246,7 @@ def _rebuilt(values: dict[str, Any], given: dict[str, Any]) -> CoTeachingClassif
         config = resolve(
             estimator.get_params(deep=False) | {"precision": values["precision"]},
             None,
-            device=device if is_available(device) else CPU,
+            device=device if device.type != "meta" and is_available(device) else CPU,
             seed=values["seed"],
         )
         fitted = {name: value for name, value in values["numbers"].items() if value is not None}
@@ -200,12 +254,12 @@ def _rebuilt(values: dict[str, Any], given: dict[str, Any]) -> CoTeachingClassif
         fitted |= {"classes_": classes, "history_": values["history"]}
         if values["feature_names"] is not None:
             fitted["feature_names_in_"] = np.array(values["feature_names"], dtype=object)
-        networks = values["networks"]
     except Exception as error:
-        raise _state_file.UnusableFileError(f"it is not of a classifier ({type(error).__name__}: {error})") from error
+        raise _state_file.UnusableFileError(f"no classifier can be made of it ({error})") from error
     nothing = {"n_keepers": torch.empty(0, dtype=torch.uint8, device="cpu")}
     state = FitState(classes, form, config.seed, config.optimizer, nothing, None)
-    return estimator._assign(fitted | {"modules_": _networks(config, form, len(classes), networks), "_state": state})
+    pair = _networks(config, form, len(classes), values["networks"])
+    return estimator._assign(fitted | {"modules_": pair, "_state": state})
 
 
 def _unfitted(values: dict[str, Any], given: dict[str, Any]) -> CoTeachingClassifier:
@@ -266,6 +320,8 @@ def _plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, (torch.device, os.PathLike)):
         return str(value)
+    if isinstance(value, (np.ndarray, range)):
+        return _plain(list(value))
     if type(value) is dict:
         return {_plain(key): _plain(each) for key, each in value.items()}
     return type(value)(_plain(each) for each in value) if type(value) in (list, tuple) else value

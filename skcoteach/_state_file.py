@@ -38,7 +38,7 @@ def not_plain(value: Any, name: str) -> str | None:
     return f"{name} ({type(value).__module__}.{type(value).__qualname__})"
 
 
-def write(file: Path, kind: str, values: dict[str, Any]) -> None:
+def write(file: Path, kind: str, values: dict[str, Any], *, previous: Path | None = None) -> None:
     """Write a file, or leave the one that is there.
 
     Parameters
@@ -48,6 +48,8 @@ def write(file: Path, kind: str, values: dict[str, Any]) -> None:
         What it is; to be told again when it is read.
     values : dict
         For which :func:`not_plain` finds nothing.
+    previous : Path, optional
+        What the one that is there will be called, once the new one is written.
 
     Raises
     ------
@@ -64,6 +66,9 @@ def write(file: Path, kind: str, values: dict[str, Any]) -> None:
             opened.write(content)
             opened.flush()
             os.fsync(opened.fileno())
+        if previous is not None:
+            with suppress(FileNotFoundError):
+                os.replace(file, previous)
         os.replace(unfinished, file)
     finally:
         with suppress(OSError):  # it is not there any more, or the folder is gone

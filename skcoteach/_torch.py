@@ -32,10 +32,14 @@ def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
     return module._modules
 
 
-def hooks_of(module: nn.Module) -> list[Any]:
-    """What listens to the module."""
+def hooks_of(module: nn.Module) -> list[tuple[str, bool, Any]]:
+    """What listens to the module: when, whether to keywords, too, and who."""
     names = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-    return [hook for name in names for hook in getattr(module, name).values()]
+    return [
+        (name, number in getattr(module, f"{name}_with_kwargs", ()), hook)
+        for name in names
+        for number, hook in getattr(module, name).items()
+    ]
 
 
 def keeps_running_statistics(module: nn.Module) -> bool:

@@ -4,7 +4,7 @@ What is valid input is decided in ``validation``, who fetches examples and when 
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +35,13 @@ def item_of(items: Dataset | Sequence, position: int) -> Tensor:
         return _as_tensor(item[0] if isinstance(item, tuple) and item else item, position)
 
 
-def _items_of(items: Dataset | Sequence, positions: list[int]) -> Iterable:
+def _items_of(items: Dataset | Sequence, positions: list[int]) -> list:
     """Several items, asked for at once where a Dataset has a way for that, as torch's loader does."""
     if _gives_several(items):
         found = items.__getitems__(positions)  # type: ignore[union-attr]
         if isinstance(found, list) and len(found) == len(positions):  # else it is a batch for a loader of its author's
             return found
-    return map(items.__getitem__, positions)
+    return [items[position] for position in positions]
 
 
 def _gives_several(items: Dataset | Sequence) -> bool:

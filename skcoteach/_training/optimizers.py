@@ -133,7 +133,8 @@ def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
             for name, value in saved.items():
                 if isinstance(value, Tensor):
                     value = value.to(loaded[name].device)
-                    if value.shape == parameter.shape and value.stride() != parameter.stride():
+                    is_dense = value.layout == torch.strided
+                    if is_dense and value.shape == parameter.shape and value.stride() != parameter.stride():
                         value = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
                 loaded[name] = value
 

@@ -15,7 +15,19 @@ import pandas as pd
 import pytest
 import torch
 from cleanlab.classification import CleanLearning
-from helpers import Callback, Items, Net, StopAfter, assert_same_fit, assert_same_weights, auto, fast, images, told
+from helpers import (
+    Callback,
+    Items,
+    Net,
+    StopAfter,
+    assert_same_fit,
+    assert_same_weights,
+    auto,
+    fast,
+    images,
+    told,
+    words,
+)
 from joblib import Parallel, delayed
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
@@ -217,9 +229,9 @@ def test_it_is_written_after_the_estimate_after_ten_seconds_and_at_the_end(table
     written, now, run_epoch = [], [0.0], Trainer.run_epoch
     write = _state_file.write
 
-    def note(file, kind, values):
+    def note(file, kind, values, **options):
         written.append((len(values["training"]["history"]), values["is_stopped"]))
-        return write(file, kind, values)
+        return write(file, kind, values, **options)
 
     def run(trainer, rates=None):
         now[0] += 3 * (rates is None)
@@ -548,6 +560,47 @@ def test_the_last_good_one_is_used(table, epochs, every_epoch, folder):
     assert epochs == [0, 1, 2, 2, 3]
     assert str(file) in text
     assert_same_fit(again, reference, X)
+
+
+def test_the_last_good_one_survives_a_second_accident(table, epochs, every_epoch, folder, monkeypatch):
+    X, y = table
+    epochs.kill_at = 3
+    estimator = fast(checkpoint=folder)
+    with pytest.raises(Killed):
+        estimator.fit(X, y)
+    file = the_file(folder)
+    file.write_bytes(damaged(file.read_bytes()))
+    monkeypatch.setattr(os, "fsync", lambda opened: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    epochs.kill_at = 4
+    with pytest.raises(Killed), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(X, y)
+    epochs.kill_at = None
+    del epochs[:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(X, y)
+    assert epochs == [2, 3]
+
+
+def test_sparse_gradients_with_momentum(epochs, folder):
+    X, y = words()
+    parameters = {"module": SparseWords, "optimizer": torch.optim.SGD, "optimizer__momentum": 0.5, "lr": 0.1}
+    first = fast(**parameters, checkpoint=folder).fit(X, y)
+    assert_same_fit(fast(**parameters, checkpoint=folder).fit(X, y), first, X)
+    assert len(epochs) == 4
+
+
+class SparseWords(nn.Sequential):
+    def __init__(self, n_classes):
+        super().__init__(nn.Embedding(10, 4, sparse=True), nn.Flatten(), nn.Linear(24, n_classes))
+
+
+def test_too_few_data_are_told_again(folder):
+    X, y = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 2
+    estimator = auto(checkpoint=folder)
+    text = [told(lambda: estimator.fit(X, y))[1] for _ in range(2)]
+    assert text[0] == text[1] and "too few examples" in text[0]
 
 
 class RunsCode:

@@ -261,6 +261,69 @@ def test_nothing_is_looked_up_by_a_name_from_the_file(key, table, file):
         skcoteach.load(file)
 
 
+def changed(values, path, value):
+    """The values with another one at a place."""
+    if not path:
+        return value
+    first, *rest = path
+    inside = changed(values[first], rest, value) if rest else value
+    if isinstance(values, list):
+        return [inside if number == first else each for number, each in enumerate(values)]
+    return values | {first: inside}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ([], None),
+        ([], {}),
+        (["given_again"], -1),
+        (["left_out"], [1]),
+        (["networks"], None),
+        (["networks", 0], 5),
+        (["networks", 0, "parameters", "1.weight"], 5),
+        (["networks", 0, "parameters", "1.weight"], None),
+        (["seed"], "x"),
+        (["classes", "values"], -1),
+        (["classes", "values"], [[1]]),
+        (["classes", "dtype"], "nonsense"),
+        (["numbers", "temperature_"], "x"),
+        (["numbers", "predict"], "hello"),
+        (["arrays", "predict"], None),
+        (["arrays", "noise_matrix_"], 3),
+        (["history"], [1]),
+        (["form", "unknown"], 1),
+        (["device"], "nonsense"),
+        (["precision"], "nonsense"),
+        (["parameters", "epochs_"], 1),
+    ],
+)
+def test_what_is_no_classifier_is_refused(path, value, table, file):
+    skcoteach.save(fast(epochs=1).fit(*table), file)
+    _state_file.write(file, "estimator", changed(_state_file.read(file, "estimator"), path, value))
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        skcoteach.load(file)
+
+
+@pytest.mark.parametrize("attribute", ["temperature_", "history_"])
+def test_what_was_changed_by_hand_is_written_or_told(attribute, table, file):
+    estimator = fast(epochs=1).fit(*table)
+    if attribute == "temperature_":
+        estimator.temperature_ = np.float64(2)
+        assert saved(estimator, file).temperature_ == 2
+    else:
+        estimator.history_[0]["note"] = {1}
+        with pytest.raises(ValueError, match=r"history\[0\].note .*set.* cannot be written"):
+            skcoteach.save(estimator, file)
+
+
+@pytest.mark.parametrize("hidden", [np.array([4, 4]), range(8, 10)])
+def test_options_that_are_rows_of_numbers_are_written(hidden, table, file):
+    X, y = table
+    estimator = fast(epochs=1, module__hidden=hidden).fit(X, y)
+    assert_array_equal(saved(estimator, file).predict_proba(X), estimator.predict_proba(X))
+
+
 @pytest.mark.parametrize("content", [b"", b"skcoteach", b"PK"])
 def test_other_files_are_refused(content, file):
     file.write_bytes(content)
