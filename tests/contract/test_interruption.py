@@ -287,6 +287,8 @@ def ctrl_c_after(seconds):
         signal.signal(signal.SIGALRM, before)
 
 
+# in the callback of a weak reference Python loses it, and says so
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_signals_at_random_moments_leave_whole_epochs_or_what_was_before(noisy, found):
     X, given, _ = noisy
     other = 2 - given
