@@ -178,14 +178,17 @@ def _run(what: Callable, folder: Path, kill_after: float | None = None) -> bool:
 
 
 def _states(folder: Path) -> tuple[int, int]:
-    """Epochs that the files hold in all, and how many files cannot be read."""
-    done = broken = 0
-    for file in (folder / "states").glob("*.checkpoint"):
+    """Epochs that the files hold in all, the last one of each fit, and how many files cannot be read."""
+    done: dict[str, int] = {}
+    broken = 0
+    files = [*(folder / "states").glob("*.checkpoint"), *(folder / "states").glob("*.previous")]
+    for file in files:
         try:
-            done += len(_state_file.read(file, f"checkpoint-{file.stem}")["training"]["history"])
-        except (OSError, _state_file.UnusableFileError):
+            saved = _state_file.read(file, f"checkpoint-{file.stem}")
+            done.setdefault(file.stem, len(saved["training"]["history"]))
+        except _state_file.UnusableFileError:
             broken += 1
-    return done, broken
+    return sum(done.values()), broken
 
 
 def _killed(what: Callable, n_kills: int, n_epochs: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -204,7 +207,7 @@ def _killed(what: Callable, n_kills: int, n_epochs: int, rng: np.random.Generato
     while figures["tried"] < n_kills:
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
-            if _run(what, folder, kill_after=rng.uniform(0, seconds)):
+            if _run(what, folder, kill_after=seconds * rng.beta(2, 1)):  # rather late, after the estimate
                 continue  # it was faster
             log = Log(folder / "log")
             before, (done, unreadable) = len(log.epochs()), _states(folder)
