@@ -1,6 +1,7 @@
 """Settings that must hold before anything is imported, and data that several test files use."""
 
 import os
+import signal
 
 os.environ.setdefault("SCIPY_ARRAY_API", "1")  # SciPy reads it once, when it is imported
 
@@ -8,6 +9,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from sklearn.datasets import make_classification  # noqa: E402
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell has its background jobs ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # small data: more threads only disturb the other test processes
 

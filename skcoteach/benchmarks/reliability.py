@@ -241,12 +241,14 @@ def searches(options: argparse.Namespace) -> dict[str, Any]:
 @contextlib.contextmanager
 def _pressed_after(seconds: float) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGINT, handler)
 
 
 class _StopAfter(Log):
