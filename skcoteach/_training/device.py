@@ -20,6 +20,9 @@ from skcoteach._sklearn import InvalidParameterError
 #: Of the networks' weights, by the name of the precision.
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
 
+#: What NumPy does about what is no number.
+NUMPYS_DEFAULTS: Any = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+
 #: Held by who has changed what all threads of the process share (global random states, settings of torch).
 SHARED_STATE = threading.RLock()
 
@@ -169,14 +172,14 @@ def _forked_accelerator(device: torch.device, seed: int) -> Iterator[None]:
 
 @contextmanager
 def ignoring_callers_modes() -> Iterator[None]:
-    """As by default where the caller is within ``torch.no_grad``, ``inference_mode`` or ``autocast``.
+    """As by default where the caller is within ``torch.no_grad``, ``inference_mode``, ``autocast`` or ``np.errstate``.
 
     Ctrl-C leaves these, and all that :func:`random_state` changes, as they were found.
     """
     with SHARED_STATE:
         found = ProcessState()
     try:
-        with torch.inference_mode(False), torch.enable_grad(), without_autocast():
+        with torch.inference_mode(False), torch.enable_grad(), without_autocast(), np.errstate(**NUMPYS_DEFAULTS):
             yield
     except KeyboardInterrupt:
         with SHARED_STATE:

@@ -63,7 +63,7 @@ class NoiseEstimate:
 
 def too_few_data(data: TrainingData) -> bool:
     """Whether nothing can be estimated; then a warning says so."""
-    counts = np.sort(np.bincount(data.codes[data.drawn], minlength=2))
+    counts = np.sort(np.bincount(data.codes[data.drawn.numpy()], minlength=2))
     if counts.sum() >= MINIMUM_EXAMPLES and counts[-2] >= MINIMUM_OF_TWO_CLASSES:
         return False
     warn_user(

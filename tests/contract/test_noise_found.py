@@ -104,6 +104,13 @@ def test_what_is_too_few_is_counted_in_examples_that_have_weight(noisy):
     assert_nothing_is_known(heavy)
 
 
+def test_one_example_with_weight_is_too_few(noisy):
+    X, given, _ = noisy
+    with pytest.warns(UserWarning, match="too few examples to say how many labels are wrong"):
+        estimator = auto(epochs=1).fit(X[:60], given[:60], sample_weight=np.arange(60) == 7)
+    assert_nothing_is_known(estimator)
+
+
 @pytest.mark.parametrize("n", [8, 7])
 def test_two_classes_with_8_examples_each_are_enough(n, noisy):
     X, given, _ = noisy

@@ -39,6 +39,23 @@ def test_it_is_the_parameter_where_the_caller_is_within_autocast(module, precisi
         assert torch.is_autocast_enabled("cpu")
 
 
+class Large(Net):
+    """Whose wrong answers have probabilities that no number holds."""
+
+    def forward(self, x):
+        return 1e4 * super().forward(x)
+
+
+def test_what_numpy_is_told_to_raise_changes_nothing(table):
+    X, y = table
+    reference = fast(module=Large).fit(X, y)
+    assert (reference.label_quality_ == 0).any()
+    with np.errstate(all="raise"):
+        estimator = fast(module=Large).fit(X, y)
+        assert np.geterr()["under"] == "raise"
+    assert_array_equal(estimator.label_quality_, reference.label_quality_)
+
+
 @pytest.mark.parametrize("switched_off", [torch.no_grad, torch.inference_mode])
 def test_fit_works_where_gradients_are_switched_off(switched_off, table):
     X, y = table
