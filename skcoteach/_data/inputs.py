@@ -251,21 +251,24 @@ class Inputs:
     def _stack_items(self, positions: list[int]) -> Tensor:
         """These items as one tensor; they are looked at one by one only where they do not fit together."""
         xs = [x[0] if isinstance(x, tuple) and x else x for x in _items_of(self.X, positions)]
-        are_tensors = isinstance(xs[0], Tensor)
-        if are_tensors or all(isinstance(x, np.ndarray) for x in xs):
-            with suppress(RuntimeError, TypeError, ValueError):
-                batch = torch.stack(xs).detach() if are_tensors else self._stack_arrays(xs)
-                if batch.shape[1:] == self.form.item_shape and _has_real_numbers(batch):
-                    return batch
+        with suppress(RuntimeError, TypeError, ValueError):
+            batch = self._stacked(xs)
+            if batch is not None and batch.shape[1:] == self.form.item_shape and _has_real_numbers(batch):
+                return batch
         with _read_only_is_fine():
             items = [_as_tensor(x, position) for x, position in zip(xs, positions, strict=True)]
         self._check_shapes(items)
         return torch.stack(items)
 
-    def _stack_arrays(self, arrays: list[np.ndarray]) -> Tensor:
-        """Arrays of one dtype as one tensor; their axes lie in memory as they would one by one."""
-        batch = np.empty((len(arrays), *self.form.item_shape), dtype=arrays[0].dtype.newbyteorder("="))
-        return torch.from_numpy(np.stack(arrays, out=batch, casting="equiv"))
+    def _stacked(self, xs: list) -> Tensor | None:
+        """As one by one, but faster; None where that cannot be."""
+        if isinstance(xs[0], Tensor):
+            return torch.stack(xs).detach()
+        if all(isinstance(x, np.ndarray) for x in xs):
+            # their axes lie in memory as they would one by one
+            batch = np.empty((len(xs), *self.form.item_shape), dtype=xs[0].dtype.newbyteorder("="))
+            return torch.from_numpy(np.stack(xs, out=batch, casting="equiv"))
+        return _stack_numbers(xs) if all(type(x) is list for x in xs) else None
 
     def _check_shapes(self, items: list[Tensor]) -> None:
         for item in items:
@@ -274,6 +277,15 @@ class Inputs:
                     f"The items of X have different shapes: {self.form.item_shape} and {tuple(item.shape)}. All items "
                     "of a Dataset or list must have one shape, so that they can be stacked to a batch."
                 )
+
+
+def _stack_numbers(rows: list[list]) -> Tensor | None:
+    """Lists of Python's numbers, all of them floats or all of them integers; None of others."""
+    kinds = {type(number) for row in rows for number in row}
+    if kinds == {float}:
+        return torch.from_numpy(np.array(rows)).to(torch.get_default_dtype())
+    batch = np.array(rows) if kinds == {int} else None
+    return torch.from_numpy(batch) if batch is not None and batch.dtype == np.int64 else None
 
 
 def _is_mapped(X: Any) -> bool:

@@ -223,6 +223,31 @@ def test_arrays_of_several_dtypes_are_taken_as_tensors_of_these(second):
     assert arrays[torch.arange(2)].tolist() == tensors[torch.arange(2)].tolist()
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[0.1, 1 / 3], [2.0**-140, 3e38]],
+        [[1, 2], [2**24 + 1, -(2**62)]],
+        [[1, 2**24 + 1], [0.5, 1.5]],
+        [[1, 0.1], [2**24 + 1, 1.5]],
+        [[True, 2], [3, 4]],
+        [[[1.5], [2.5]], [[3.5], [4.5]]],
+    ],
+    ids=["floats", "integers", "by rows", "mixed", "bools", "nested"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_items_that_are_lists_are_taken_as_torch_takes_them(rows, dtype):
+    expected = torch.stack([torch.as_tensor(row) for row in rows])
+    found = Inputs([(row, "cat") for row in rows], dtype=dtype).read(torch.arange(2))
+    assert found.dtype in (expected.dtype, dtype)
+    assert torch.equal(found.to(dtype), expected.to(dtype))
+
+
+def test_integers_that_torch_does_not_hold_are_refused_within_lists():
+    with pytest.raises(TypeError, match="item 1 has list"):
+        Inputs([([1], "cat"), ([2**63], "cat")])[torch.arange(2)]
+
+
 @pytest.mark.parametrize("make", [torch.from_numpy, np.asarray])
 def test_images_lie_in_memory_as_their_axes_say_however_their_items_do(make):
     items = [(make(image).mT, "cat") for image in IMAGES]
