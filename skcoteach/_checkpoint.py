@@ -124,15 +124,16 @@ class Checkpoint:
         done = f"{trainer.epoch} of {trainer.config.epochs} epochs"
         return f"{'taken from' if self.is_finished else 'goes on from'} {self._file} ({done})"
 
-    def write_if_due(self, training: dict[str, Any]) -> None:
+    def write_if_due(self, trainer: Trainer) -> None:
         """Write the state of a trainer, if the last time is long ago."""
         if self._file is not None and time.monotonic() - self._last_write >= SECONDS_BETWEEN_WRITES:
-            self.write(training)
+            self.write(trainer)
 
-    def write(self, training: dict[str, Any], *, at_end: bool = False) -> None:
+    def write(self, trainer: Trainer, *, at_end: bool = False) -> None:
         """Write the state of a trainer. Where that fails, the training goes on, and a warning says so once."""
         if self._file is None or self.is_finished:
             return
+        training = trainer.snapshot()  # a view of all weights in one would be written as a whole for each of them
         unfit = _state_file.not_plain(training, "the state of the training")
         try:
             if unfit is not None:

@@ -436,10 +436,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 task = tasks.begin("epoch")
                 trainer.run_epoch()
                 finished = trainer.snapshot()
-                checkpoint.write_if_due(finished)
+                checkpoint.write_if_due(trainer)
                 self._report(trainer.history[-1])
                 stop = tasks.end(task, lambda: fitted_attributes(trainer, given, copies=True))
-            checkpoint.write(trainer.snapshot(), at_end=True)
+            checkpoint.write(trainer, at_end=True)
             tasks.end(tasks.fit, lambda: fitted_attributes(trainer, given, copies=True))
             _warn_of_starved_classes(trainer, given)
             return self._assign(fitted_attributes(trainer, given))
@@ -468,7 +468,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             return resumed
         trainer = Trainer(config, data, self._estimate_noise(config, data, tasks), networks)
         if self.forget_rate == "auto":
-            checkpoint.write(trainer.snapshot())
+            checkpoint.write(trainer)
         return trainer
 
     def _estimate_noise(self, config: TrainingConfig, data: TrainingData, tasks: Tasks) -> NoiseEstimate:

@@ -239,7 +239,8 @@ def searches(options: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _pressed_after(seconds: float) -> Iterator[None]:
+def pressed_after(seconds: float) -> Iterator[None]:
+    """Ctrl-C so many seconds from now, unless the block is left before."""
     before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -289,7 +290,7 @@ def interrupts(options: argparse.Namespace) -> dict[str, Any]:
         before, state = copy.copy(earlier).set_params(**estimator.get_params()), _global_state()
         own = copy.copy(before)
         try:
-            with _pressed_after(rng.uniform(0, seconds)):
+            with pressed_after(rng.uniform(0, seconds)):
                 own.fit(X, given)
             continue  # it was faster
         except KeyboardInterrupt:

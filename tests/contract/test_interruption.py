@@ -3,12 +3,10 @@
 import contextlib
 import copy
 import os
-import signal
 import sys
 import threading
 import time
 import warnings
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -27,6 +25,7 @@ from numpy.testing import assert_array_equal
 from sklearn.model_selection import GridSearchCV
 
 import skcoteach
+from skcoteach.benchmarks.reliability import pressed_after
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -275,18 +274,6 @@ def test_at_any_moment_partial_fit_is_done_or_has_not_begun(table, profiling):
 # by a signal, at moments that nobody has chosen
 
 
-@contextmanager
-def ctrl_c_after(seconds):
-    """Pressed, wherever that is; the moment is past when the block is left."""
-    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 # in the callback of a weak reference Python loses it, and says so
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_signals_at_random_moments_leave_whole_epochs_or_what_was_before(noisy, found):
@@ -300,7 +287,7 @@ def test_signals_at_random_moments_leave_whole_epochs_or_what_was_before(noisy, 
     left = []
     for moment in np.random.default_rng(0).uniform(0, seconds, 12):
         estimator = copy.copy(found)
-        with contextlib.suppress(KeyboardInterrupt), ctrl_c_after(moment):
+        with contextlib.suppress(KeyboardInterrupt), pressed_after(moment):
             estimator.fit(X, other)
         assert (global_random_states(), torch.is_grad_enabled(), list(warnings.filters)) == states
         now = fitted_attributes(estimator)
