@@ -161,8 +161,6 @@ def test_rates_of_tables_are_shown_beside_the_true_ones(capsys):
     assert capsys.readouterr().out == ""
 
 
-# in the callback of a weak reference Python loses it, and says so
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_reliability_counts_what_it_tried_and_what_broke(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("skcoteach.benchmarks.reliability.EPOCHS_INTERRUPTED", 3)
     file = tmp_path / "reliability.json"
@@ -176,8 +174,6 @@ def test_reliability_counts_what_it_tried_and_what_broke(tmp_path, capsys, monke
     assert "| kills " in capsys.readouterr().out
 
 
-# in the callback of a weak reference Python loses it, and says so
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_reliability_sees_a_promise_that_is_broken(monkeypatch):
     monkeypatch.setattr(reliability, "EPOCHS_INTERRUPTED", 2)
     monkeypatch.setattr(ProcessState, "put_back", lambda state: torch.rand(1))

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -243,6 +244,7 @@ def pressed_after(seconds: float) -> Iterator[None]:
     """Ctrl-C so many seconds from now, unless the block is left before."""
     before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
+    hook, sys.unraisablehook = sys.unraisablehook, lambda lost: None  # in a weak reference's callback Python loses it
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -250,6 +252,7 @@ def pressed_after(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         signal.signal(signal.SIGINT, handler)
+        sys.unraisablehook = hook
 
 
 class _StopAfter(Log):

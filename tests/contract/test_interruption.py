@@ -274,8 +274,6 @@ def test_at_any_moment_partial_fit_is_done_or_has_not_begun(table, profiling):
 # by a signal, at moments that nobody has chosen
 
 
-# in the callback of a weak reference Python loses it, and says so
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_signals_at_random_moments_leave_whole_epochs_or_what_was_before(noisy, found):
     X, given, _ = noisy
     other = 2 - given
