@@ -21,7 +21,8 @@ from torch.utils.data import Dataset, TensorDataset
 from skcoteach import _state_file
 from skcoteach._data.inputs import CPU, Inputs, item_of
 from skcoteach._data.training_data import TrainingData
-from skcoteach._data.validation import ValidatedData
+from skcoteach._data.validation import LabelledInputs, ValidatedData
+from skcoteach._data.validation_set import ValidationSet
 from skcoteach._digest import Digest, NoDigestError
 from skcoteach._errors import warn_user
 from skcoteach._sklearn import InvalidParameterError
@@ -74,8 +75,10 @@ class Checkpoint:
             _make_folder(self._file.parent)
 
     @classmethod
-    def of_fit(cls, estimator: Any, given: ValidatedData, networks: Sequence[nn.Module]) -> "Checkpoint":
-        """That of a fit of an estimator to validated data, which would begin with these networks.
+    def of_fit(
+        cls, estimator: Any, given: ValidatedData, beside: LabelledInputs | None, networks: Sequence[nn.Module]
+    ) -> "Checkpoint":
+        """That of a fit of an estimator to data, watched by a validation set, which would begin with these networks.
 
         Raises
         ------
@@ -98,16 +101,23 @@ class Checkpoint:
                     f"checkpoint: {key} cannot be written to a file that is safe to read. Parameters and buffers have "
                     "to be plain tensors."
                 )
-        return cls(estimator.checkpoint, _name(estimator, given))
+        return cls(estimator.checkpoint, _name(estimator, given, beside))
 
-    def resumed(self, config: TrainingConfig, data: TrainingData, networks: Sequence[nn.Module]) -> Trainer | None:
+    def resumed(
+        self,
+        config: TrainingConfig,
+        data: TrainingData,
+        networks: Sequence[nn.Module],
+        validation: ValidationSet | None = None,
+    ) -> Trainer | None:
         """A trainer that goes on where the fit was killed, with copies of the networks; None if there is no file."""
         if self._file is None:
             return None
         for file in (self._file, self._previous):
             try:
                 saved = _state_file.read(file, self._kind)
-                trainer = Trainer(config, data, NoiseEstimate(0.0), [copy_of(each) for each in networks])
+                copies = [copy_of(each) for each in networks]
+                trainer = Trainer(config, data, NoiseEstimate(0.0), copies, validation)
                 trainer.load_state_dict(saved["training"])
                 self.is_finished = bool(saved["is_stopped"]) or trainer.epoch >= config.epochs
                 self._is_good = file == self._file
@@ -179,7 +189,7 @@ def _make_folder(folder: Path) -> None:
         raise InvalidParameterError(f"checkpoint={str(folder)!r} is a folder that must not be written to.")
 
 
-def _name(estimator: Any, given: ValidatedData) -> str:
+def _name(estimator: Any, given: ValidatedData, beside: LabelledInputs | None) -> str:
     """A digest of all that a fit depends on, but for the device and the number of threads."""
     digest = Digest()
     digest.add((_state_file.FORMAT, __version__, torch.__version__), "versions")
@@ -193,6 +203,9 @@ def _name(estimator: Any, given: ValidatedData) -> str:
             digest.add(part, "y")
         for part in _parts_of(given.inputs):
             digest.add(part, "X")
+        if beside is not None:
+            for part in (beside.codes, beside.weights, *_parts_of(beside.inputs)):
+                digest.add(part, "X_val")
     except NoDigestError as error:
         raise InvalidParameterError(
             f"checkpoint: {error}, of which no digest can be made, so that no later fit could find its file. Give "

@@ -3,7 +3,6 @@
 import copy
 import functools
 import inspect
-import math
 import os
 from collections.abc import Callable
 from numbers import Integral, Real
@@ -24,16 +23,32 @@ from skcoteach._checkpoint import Checkpoint
 from skcoteach._config import PREFIXES, is_prefixed, meant_by, refuse_odd_numbers, resolve
 from skcoteach._data.inputs import CPU
 from skcoteach._data.training_data import TrainingData, warn_of_lost_digits
-from skcoteach._data.validation import ValidatedData, check_form, check_X, is_items, sorted_classes, validate
+from skcoteach._data.validation import (
+    ValidatedData,
+    check_form,
+    check_X,
+    is_items,
+    sorted_classes,
+    validate,
+    validate_beside,
+)
+from skcoteach._data.validation_set import ValidationSet, hold_out
 from skcoteach._errors import warn_user
 from skcoteach._fitted import FITTED_NAMES, fitted_attributes, go_on
 from skcoteach._interrupts import InterruptsHeldBack
 from skcoteach._pickling import for_cpu, for_here, with_version, without_version
+from skcoteach._reporting import begin_estimate, end_estimate, print_epoch, print_return
 from skcoteach._sklearn import Interval, InvalidParameterError, StrOptions, check_same_namespace
 from skcoteach._tasks import Tasks
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.crossfit import CrossFit
-from skcoteach._training.device import first_look, ignoring_callers_modes, initial_weights, random_state
+from skcoteach._training.device import (
+    first_look,
+    ignoring_callers_modes,
+    initial_weights,
+    random_state,
+    validation_split,
+)
 from skcoteach._training.inference import log_mean_probabilities, mean_probabilities, predict
 from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
 from skcoteach._training.noise_estimate import NoiseEstimate, stopped_early, too_few_data, unknown
@@ -152,6 +167,14 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         float32 weights, and layers that compute in bfloat16 (``torch.autocast``).
     compile : bool, default=False
         Whether the networks are trained as ``torch.compile`` makes them: slow to start, then faster if they are large.
+    early_stopping : bool, default=False
+        Whether to end the training when the accuracy on a validation set has not grown for ``n_iter_no_change`` epochs,
+        and to keep the networks of the best epoch, in either case. The validation set is ``X_val`` of :meth:`fit`, or
+        else a part of X that is then not learnt from.
+    validation_fraction : float in (0, 1), default=0.1
+        The part, drawn with the same share of each given class. Only used if ``early_stopping`` and without ``X_val``.
+    n_iter_no_change : int, default=10
+        Epochs. Only used if ``early_stopping``.
     checkpoint : str or path, default=None
         A folder, made if it is not there, in which ``fit`` keeps its state: after the forget rate was chosen, then
         after the first epoch that ends ten seconds or more after the last time, and at the end. The same ``fit`` called
@@ -172,7 +195,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         on the same machine with the same versions and number of threads. None draws from the operating system. Fits
         in several Python threads take turns, epoch by epoch.
     verbose : int, default=0
-        0: silent; 1: about ten lines a fit; 2: a line an epoch.
+        0: silent; 1: what was found of the noise, and about ten lines a fit; 2: a line an epoch.
     **module__kwargs
         Parameters with a prefix: ``module__*`` and ``module2__*`` go to the modules, ``optimizer__*`` to the optimizer.
 
@@ -208,10 +231,17 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Forget rate of every epoch.
     n_iter_ : int
         Epochs that were run.
+    best_epoch_ : int
+        The first epoch (from 0) with the highest accuracy on the validation set, whose networks were kept; with
+        ``early_stopping``.
     history_ : list of dict
         One entry an epoch: ``epoch`` (from 0), ``lr``, ``forget_rate``, ``loss`` and ``accuracy`` (a pair each: mean
         objective of the steps and weighted accuracy on the given labels, of either network during training),
-        ``agreement`` (weighted share of examples on which the networks agree), ``duration`` in seconds.
+        ``agreement`` (weighted share of examples on which the networks agree), ``changed`` (weighted share of examples
+        of which another class is predicted, by both networks together, than when they were last in a batch; 1 in the
+        first epoch), ``duration`` in seconds. With a validation set: ``val_accuracy`` and ``val_loss`` of the networks
+        that predict, after the epoch, on its given labels, by sample weight; the loss is minus the mean log likelihood,
+        which under "auto" goes through ``noise_matrix_``, so that networks are not blamed for labels that are wrong.
     kept_frequency_ : ndarray of shape (n_samples,), float64
         How much of each example the networks kept: the mean, over both networks and over the epochs from the end of the
         warm-up in which it was in a batch, of the share of its weight that was kept. Low is suspicious. An example
@@ -266,6 +296,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         "device": [str, Interval(Integral, 0, None, closed="left"), torch.device],
         "precision": [StrOptions({"float32", "tf32", "bf16", "float64"})],
         "compile": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -292,6 +325,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         device: str | int | torch.device = "auto",
         precision: str = "float32",
         compile: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
         checkpoint: str | os.PathLike | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int | bool = 0,
@@ -315,6 +351,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.device = device
         self.precision = precision
         self.compile = compile
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
         self.checkpoint = checkpoint
         self.random_state = random_state
         self.verbose = verbose
@@ -395,7 +434,16 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     @with_callbacks
     @ignoring_callers_modes()
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train two fresh networks on X and the given labels.
 
         Parameters
@@ -407,6 +455,13 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             Given labels: numbers, strings, objects or bools.
         sample_weight : array-like or tensor of shape (n_samples,), default=None
             Weight 2 counts as the example twice, weight 0 as its absence.
+        X_val : as X, of shape (n_val, ...), default=None
+            Other examples, on which the networks are tried after every epoch: ``val_accuracy`` and ``val_loss`` of
+            ``history_``. In a pipeline, ``Pipeline(..., transform_input=["X_val"])`` transforms them as it does X.
+        y_val : array-like or tensor of shape (n_val,), default=None
+            Their given labels, which may be wrong, too; given with X_val.
+        sample_weight_val : array-like or tensor of shape (n_val,), default=None
+            Their weights.
 
         Returns
         -------
@@ -423,22 +478,29 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self._validate_params()
         with random_state(CPU, first_look()):
             given = validate(self, X, y, sample_weight, reset=True)
+            beside = validate_beside(self, given, X_val, y_val, sample_weight_val)
         config = resolve(self.get_params(deep=False), X)
-        networks, data = _networks_and_data(config, given)
+        share = self.validation_fraction if self.early_stopping and beside is None else 0.0
+        networks, data, validation = _networks_and_data(config, given, share)
+        if beside is not None:
+            validation = ValidationSet.of(beside, data)
 
-        checkpoint = Checkpoint.of_fit(self, given, networks)
+        checkpoint = Checkpoint.of_fit(self, given, beside, networks)
         tasks = Tasks(self, config.epochs, X, y, sample_weight)
-        trainer = self._begin_or_resume(config, data, networks, checkpoint, tasks)
+        trainer = self._begin_or_resume(config, data, networks, validation, checkpoint, tasks)
         finished = trainer.snapshot() if trainer.epoch else None  # the state after the last whole epoch
         try:
             stop = checkpoint.is_finished
-            while trainer.epoch < config.epochs and not stop:
+            while trainer.epoch < config.epochs and not (stop or trainer.has_stopped_improving):
                 task = tasks.begin("epoch")
                 trainer.run_epoch()
                 finished = trainer.snapshot()
                 checkpoint.write_if_due(trainer)
-                self._report(trainer.history[-1])
+                print_epoch(self.verbose, trainer.history[-1], config.epochs)
                 stop = tasks.end(task, lambda: fitted_attributes(trainer, given, copies=True))
+            if trainer.best_epoch is not None:
+                print_return(self.verbose, trainer.best_epoch)
+            trainer.return_to_best()
             checkpoint.write(trainer, at_end=True)
             tasks.end(tasks.fit, lambda: fitted_attributes(trainer, given, copies=True))
             _warn_of_starved_classes(trainer, given)
@@ -447,6 +509,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             if finished is not None:
                 with InterruptsHeldBack():  # who presses once may press twice
                     trainer.load_state_dict(finished)
+                    trainer.return_to_best()
                     self._assign(fitted_attributes(trainer, given))
             raise
 
@@ -455,18 +518,19 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         config: TrainingConfig,
         data: TrainingData,
         networks: tuple[nn.Module, nn.Module],
+        validation: ValidationSet | None,
         checkpoint: Checkpoint,
         tasks: Tasks,
     ) -> Trainer:
         """A trainer that has all before it, or the rest of what was killed, or nothing any more."""
-        resumed = checkpoint.resumed(config, data, networks)
+        resumed = checkpoint.resumed(config, data, networks, validation)
         if resumed is not None:
             if self.verbose:
-                print(f"[CoTeachingClassifier] {checkpoint.describe(resumed)}")
+                print(checkpoint.describe(resumed))
             if self.forget_rate == "auto":
                 too_few_data(data)  # which warns
             return resumed
-        trainer = Trainer(config, data, self._estimate_noise(config, data, tasks), networks)
+        trainer = Trainer(config, data, self._estimate_noise(config, data, tasks), networks, validation)
         if self.forget_rate == "auto":
             checkpoint.write(trainer)
         return trainer
@@ -477,6 +541,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             return NoiseEstimate(float(self.forget_rate))
         if too_few_data(data):
             return unknown(data.n_classes)
+        begin_estimate(self.verbose)
         cross_fit = CrossFit(config, data)
         estimate = tasks.begin("estimate", max_subtasks=cross_fit.max_steps)
         stop = False
@@ -485,15 +550,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             cross_fit.run_step()
             stop = tasks.end(task)
         tasks.end(estimate)
-        if not cross_fit.is_finished:
-            return stopped_early(data.n_classes)
-        found = cross_fit.noise_estimate()
-        if self.verbose:
-            print(
-                f"[CoTeachingClassifier] noise rate {found.noise_rate:.3f} ± {found.noise_rate_std:.3f}, "
-                f"forget rate {found.forget_rate:.3f}: chosen by the data"
-            )
-        return found
+        found = cross_fit.noise_estimate() if cross_fit.is_finished else None
+        end_estimate(self.verbose, found)
+        return stopped_early(data.n_classes) if found is None else found
 
     @_WithGivenForgetRate
     @ignoring_callers_modes()
@@ -522,6 +581,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             If parameters or data cannot be used. The earlier state is then left as it was.
         """
         self._validate_params()
+        if self.early_stopping:
+            raise InvalidParameterError("partial_fit does not support early_stopping=True: it trains for one epoch.")
         if self.class_weight == "balanced":
             raise InvalidParameterError(
                 'class_weight="balanced" needs all of y at once, which partial_fit does not see. Compute the weights '
@@ -537,7 +598,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             with random_state(CPU, first_look()):
                 given = validate(self, X, y, sample_weight, classes, reset=True)
             config = resolve(parameters, X)
-            networks, data = _networks_and_data(config, given)
+            networks, data, _ = _networks_and_data(config, given)
             trainer = Trainer(config, data, noise_estimate, networks)
         else:
             if classes is not None and not np.array_equal(classes, earlier.classes):
@@ -552,7 +613,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             trainer = Trainer(config, data.moved_to_device(), noise_estimate, networks)
             go_on(trainer, earlier, self.history_)
         trainer.run_epoch()
-        self._report(trainer.history[-1])
+        print_epoch(self.verbose, trainer.history[-1], config.epochs)
         temperature = 1.0 if earlier is None else self.temperature_
         return self._assign(fitted_attributes(trainer, given, temperature=temperature, per_example=False))
 
@@ -652,16 +713,6 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """Replace all fitted attributes at once: an interruption finds those of before or those of now."""
         self.__dict__ = {name: value for name, value in vars(self).items() if name not in FITTED_NAMES} | fitted
         return self
-
-    def _report(self, record: dict) -> None:
-        epoch = record["epoch"] + 1
-        if self.verbose > 1 or (self.verbose and (epoch % math.ceil(self.epochs / 10) == 0 or epoch == self.epochs)):
-            print(
-                f"[CoTeachingClassifier] epoch {epoch}/{self.epochs}  lr {record['lr']:.2g}  "
-                f"forget rate {record['forget_rate']:.2f}  loss {record['loss'][0]:.4f} {record['loss'][1]:.4f}  "
-                f"accuracy {record['accuracy'][0]:.4f} {record['accuracy'][1]:.4f}  "
-                f"agreement {record['agreement']:.4f}  {record['duration']:.2f} s"
-            )
 
     def predict(self, X: Any) -> Any:
         """The class with the highest probability.
@@ -776,17 +827,21 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
 
 def _networks_and_data(
-    config: TrainingConfig, given: ValidatedData
-) -> tuple[tuple[nn.Module, nn.Module], TrainingData]:
-    """Two fresh networks that can teach each other, and what they learn from."""
+    config: TrainingConfig, given: ValidatedData, share_held_out: float = 0.0
+) -> tuple[tuple[nn.Module, nn.Module], TrainingData, ValidationSet | None]:
+    """Two fresh networks that can teach each other, what they learn from, and what is held out of it."""
+    validation = None
     with random_state(config.device, initial_weights(config.seed)):
         networks = make_networks(config, given.inputs.form.item_shape, len(given.classes))
         data = TrainingData.of(given, config.device, config.dtype, as_indices=reads_indices(networks[0]))
         check_networks(networks, data)
         warn_of_lost_digits(data)
         data = data.moved_to_device()
+        if share_held_out:
+            with random_state(CPU, validation_split(config.seed)):
+                data, validation = hold_out(data, share_held_out)
         standardize(networks, data)
-    return networks, data
+    return networks, data, validation
 
 
 def _warn_of_starved_classes(trainer: Trainer, given: ValidatedData) -> None:

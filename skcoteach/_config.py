@@ -22,6 +22,7 @@ PREFIXES = ("module__", "module2__", "optimizer__")
 #: Of which True and False would be 1 and 0.
 NUMBERS = {
     "average_decay", "batch_size", "class_floor", "epoch_decay_start", "epochs", "exponent", "forget_rate", "lr",
+    "n_iter_no_change", "validation_fraction",
     "num_gradual", "num_iter_per_epoch", "random_state",
 }  # fmt: skip
 #: What other libraries call parameters.

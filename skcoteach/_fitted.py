@@ -22,7 +22,7 @@ from skcoteach._noise_likelihood import drawn
 from skcoteach._training.device import calibration, predictions, random_state
 from skcoteach._training.inference import mean_probabilities, predict
 from skcoteach._training.label_statistics import Labels
-from skcoteach._training.module_state import copied, load_state
+from skcoteach._training.module_state import copied
 from skcoteach._training.trainer import Trainer
 
 #: Logits are never divided by less or more, and so many examples say by how much.
@@ -30,9 +30,9 @@ MINIMUM_TEMPERATURE, MAXIMUM_TEMPERATURE, CALIBRATION_EXAMPLES = 0.2, 20.0, 4096
 
 #: All attributes that a fit may set; what else ends with an underscore is a subclass's own.
 FITTED_NAMES = frozenset({
-    "_state", "class_forget_rates_", "classes_", "feature_names_in_", "forget_rate_", "forget_rate_schedule_",
-    "history_", "kept_frequency_", "label_quality_", "modules_", "n_features_in_", "n_iter_", "noise_matrix_",
-    "noise_rate_", "noise_rate_std_", "temperature_",
+    "_state", "best_epoch_", "class_forget_rates_", "classes_", "feature_names_in_", "forget_rate_",
+    "forget_rate_schedule_", "history_", "kept_frequency_", "label_quality_", "modules_", "n_features_in_", "n_iter_",
+    "noise_matrix_", "noise_rate_", "noise_rate_std_", "temperature_",
 })  # fmt: skip
 
 Networks = tuple[nn.Module, ...]
@@ -122,6 +122,8 @@ def fitted_attributes(
     if labels is not None:
         attributes["kept_frequency_"] = to_namespace_of(trainer.label_statistics.kept_frequency(), data.X)
         attributes["label_quality_"] = to_namespace_of(labels.quality, data.X)
+    if trainer.best_epoch is not None:
+        attributes["best_epoch_"] = trainer.best_epoch
     estimate = trainer.noise_estimate
     if estimate.class_forget_rates is not None:
         attributes["class_forget_rates_"] = to_namespace_of(estimate.class_forget_rates.numpy().copy(), data.X)
@@ -190,8 +192,7 @@ def _networks_that_predict(trainer: Trainer, *, copies: bool) -> Networks:
         for network in networks:
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     if trainer.average is not None:
-        for network, average in zip(networks, trainer.average.values, strict=True):
-            load_state(network, average)
+        trainer.average.give_to(networks)
     return networks
 
 

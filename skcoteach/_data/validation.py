@@ -6,6 +6,7 @@ numbers, weights become one float64 per example.
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,61 @@ def validate(
         {name: getattr(scratch, name) for name in names if hasattr(scratch, name)},
         next((each.index for each in (X, given_y) if hasattr(each, "iloc")), None),
     )
+
+
+@dataclass(frozen=True)
+class LabelledInputs:
+    """A validation set, checked.
+
+    Attributes
+    ----------
+    inputs : Inputs of length n_samples
+    codes : ndarray of shape (n_samples,), int
+        Given labels as class numbers of the training data.
+    weights : ndarray of shape (n_samples,), float64
+    """
+
+    inputs: Inputs
+    codes: np.ndarray
+    weights: np.ndarray
+
+
+def validate_beside(
+    estimator: Any, given: ValidatedData, X_val: Any, y_val: Any, sample_weight_val: Any
+) -> LabelledInputs | None:
+    """Check a validation set that is handed to ``fit`` beside the training data; None, if there is none.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it cannot be used with these data.
+    """
+    if X_val is None and y_val is None:
+        if sample_weight_val is not None:
+            raise ValueError("sample_weight_val is given, but X_val and y_val are not.")
+        return None
+    if X_val is None or y_val is None:
+        missing, there = ("X_val", "y_val") if X_val is None else ("y_val", "X_val")
+        raise ValueError(f"{there} is given, but {missing} is not.")
+    scratch = copy.copy(estimator)
+    vars(scratch).update(given.columns)
+    with _blaming("X_val"):
+        inputs = check_X(scratch, X_val, reset=False)
+        check_form(inputs.form, given.inputs.form, type(estimator).__name__)
+    with _blaming("y_val"):
+        codes = encode(check_y(scratch, y_val, len(inputs)), given.classes)[1]
+    with _blaming("sample_weight_val"):
+        weights = check_weights(sample_weight_val, None, given.classes, codes)
+    return LabelledInputs(inputs, codes, weights)
+
+
+@contextmanager
+def _blaming(name: str) -> Iterator[None]:
+    """What is said of X, y or weights is said of those of the validation set."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from error
 
 
 @named("X")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from skcoteach._training.module_state import load_state
 from skcoteach._torch import keeps_running_statistics
 
 
@@ -54,6 +55,11 @@ class WeightAverage:
         self._n_updates += 1
         counts = (1 - self._decay) / (1 - self._decay**self._n_updates)
         get_ema_multi_avg_fn(1 - counts)(self._averages, self._current, self._n_updates)
+
+    def give_to(self, networks: Sequence[nn.Module]) -> None:
+        """Have networks of the same kind predict with the averages."""
+        for network, average in zip(networks, self.values, strict=True):
+            load_state(network, average)
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, and of how many updates they are."""

@@ -37,6 +37,10 @@ class TrainingConfig:
         Of the networks.
     precision : {"float32", "tf32", "bf16", "float64"}
     compile : bool
+    early_stopping : bool
+        Whether the training ends, where there is a validation set, when that is predicted no better.
+    n_iter_no_change : int
+        Epochs after which it does.
     seed : int
         Of all random numbers.
     """
@@ -61,6 +65,8 @@ class TrainingConfig:
     dtype: torch.dtype
     precision: str
     compile: bool
+    early_stopping: bool
+    n_iter_no_change: int
     seed: int
 
     def forget_rates(self, forget_rate: float) -> np.ndarray:

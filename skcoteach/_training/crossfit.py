@@ -131,8 +131,7 @@ class CrossFit:
         forget_rate = min(choice.forget_rate, MAXIMUM_FORGET_RATE)
         of_classes = _class_rates(fit, data, forget_rate) if forget_rate and fit.rate else None
         if of_classes is not None:
-            shares = np.bincount(data.codes, data.full_weights, data.n_classes) / data.full_weights.sum()
-            forget_rate = float(shares @ of_classes)
+            forget_rate = float(_class_shares(data) @ of_classes)
         quality = np.nan_to_num(probabilities[np.arange(len(data.codes)), data.codes])
         return NoiseEstimate(
             forget_rate=forget_rate,
@@ -287,6 +286,13 @@ def _weights_that_count(data: TrainingData) -> np.ndarray:
     return weights
 
 
+def _class_shares(data: TrainingData) -> np.ndarray:
+    """Of the weight that is trained with, (n_classes,)."""
+    drawn = data.drawn.numpy()
+    weights = np.bincount(data.codes[drawn], data.full_weights[drawn], data.n_classes)
+    return weights / weights.sum()
+
+
 def _class_rates(fit: NoiseFit, data: TrainingData, forget_rate: float) -> np.ndarray:
     """What is forgotten of each given class: in proportion to what is wrong of it, and so much in all.
 
@@ -296,7 +302,7 @@ def _class_rates(fit: NoiseFit, data: TrainingData, forget_rate: float) -> np.nd
     wrong = (fit.joint.sum(axis=1) - fit.joint.diagonal()) * counts.sum()
     pulled = 0.0 if fit.is_symmetric else PULL_TO_ALL  # a free noise matrix knows single classes less well
     wrong = (wrong + pulled * fit.rate) / np.maximum(counts + pulled, 1)
-    shares = np.bincount(data.codes, data.full_weights, data.n_classes) / data.full_weights.sum()
+    shares = _class_shares(data)
     rates = wrong
     for _ in range(10):
         free = rates < MAXIMUM_CLASS_RATE

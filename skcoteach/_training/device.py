@@ -123,6 +123,11 @@ def memory_layout_probe(seed: int) -> tuple[int, ...]:
     return seed, 0, 3
 
 
+def validation_split(seed: int) -> tuple[int, ...]:
+    """Entropy of which examples are held out."""
+    return seed, 0, 5
+
+
 @contextmanager
 def random_state(device: torch.device, entropy: tuple[int, ...]) -> Iterator[None]:
     """Seed torch, NumPy and Python from ``entropy``, and leave their global states as they were found.

@@ -33,6 +33,7 @@ class EpochStatistics:
     """
 
     def __init__(self, weights: Tensor, batch_size: int, n_networks: int = 2):
+        self._weights = weights
         self._batch_size = batch_size
         self._dtype = sum_dtype(weights.device)
         self._totals = torch.zeros(2 * n_networks + 2, dtype=self._dtype, device=weights.device)
@@ -82,8 +83,13 @@ class EpochStatistics:
         agreed = (predicted[::2] == predicted[1::2]).to(weights.dtype).mean(0) @ weights
         return torch.cat([objectives.sum(1), right, torch.stack([agreed, weights.sum()])])
 
-    def read_back(self) -> tuple[list[float], Tensor]:
+    def read_back(self, before: Tensor) -> tuple[list[float], Tensor]:
         """The only question that an epoch asks the device.
+
+        Parameters
+        ----------
+        before : Tensor of shape (n_samples,), int64
+            As ``predicted``, when the examples were seen before.
 
         Returns
         -------
@@ -92,8 +98,9 @@ class EpochStatistics:
         kept : Tensor of shape (n_samples,), floating, on the CPU
             As the attribute, but -1 for examples that were in no batch.
         """
-        read = torch.cat([self._totals, torch.where(self.seen, self.kept, -1)]).cpu()
-        n_totals = len(self._totals)
+        changed = (self.seen & (self.predicted != before)).to(self._dtype) @ self._weights.to(self._dtype)
+        read = torch.cat([self._totals, changed[None], torch.where(self.seen, self.kept, -1)]).cpu()
+        n_totals = len(self._totals) + 1
         return read[:n_totals].tolist(), read[n_totals:]
 
 
@@ -105,8 +112,8 @@ def record(totals: list[float], n_steps: int, epoch: int, learning_rate: float, 
     DivergedError
         If a network's loss became NaN or infinite.
     """
-    n_networks = (len(totals) - 2) // 2
-    agreed, weight = totals[2 * n_networks :]
+    n_networks = (len(totals) - 3) // 2
+    agreed, weight, changed = totals[2 * n_networks :]
     loss = tuple(total / n_steps for total in totals[:n_networks])
     for name, value in zip(itertools.cycle(("first", "second")), loss):
         if not abs(value) < float("inf"):
@@ -122,6 +129,7 @@ def record(totals: list[float], n_steps: int, epoch: int, learning_rate: float, 
         "loss": loss,
         "accuracy": tuple(total / weight for total in totals[n_networks : 2 * n_networks]),
         "agreement": agreed / weight,
+        "changed": changed / weight,
     }
 
 

@@ -56,6 +56,11 @@ class LabelStatistics:
         self._n_seen += seen
         torch.where(seen, predicted, self._predicted, out=self._predicted)
 
+    @property
+    def predicted(self) -> Tensor:
+        """Class that was predicted when the example was last in a batch, (n_samples,) int64; else -1."""
+        return self._predicted
+
     def state_dict(self) -> dict[str, Tensor]:
         """The sums, and what was predicted last."""
         return {

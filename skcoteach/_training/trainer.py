@@ -4,6 +4,7 @@ The steps are in ``steps``, how many examples they forget and at what learning r
 of scikit-learn. Within an epoch the device is never asked for a number; statistics are read back once, at its end.
 """
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from skcoteach._data.sampling import in_batches, stratified_order
 from skcoteach._data.streaming import stream
 from skcoteach._data.training_data import TrainingData
+from skcoteach._data.validation_set import ValidationSet
 from skcoteach._training import optimizers
 from skcoteach._training.averaging import WeightAverage
 from skcoteach._training.config import TrainingConfig
-from skcoteach._training.device import float32_products, keep_freed_memory, order_and_noise, random_state
+from skcoteach._training.device import float32_products, keep_freed_memory, order_and_noise, predictions, random_state
 from skcoteach._training.engines.choice import make_engine
 from skcoteach._training.epoch_statistics import EpochStatistics, batches_of, record
 from skcoteach._training.label_statistics import LabelStatistics
@@ -26,6 +28,7 @@ from skcoteach._training.module_state import copied, load_state, state_of
 from skcoteach._training.noise_estimate import NoiseEstimate
 from skcoteach._training.selection import batch_budgets, class_budgets, class_floors, free_budgets
 from skcoteach._training.steps import Steps
+from skcoteach._training.validation_scores import validation_scores
 
 #: Examples are brought to the device in blocks of batches: as many as hold this many numbers, and no more than that
 #: many.
@@ -46,6 +49,8 @@ class Trainer:
     networks : sequence of nn.Module
         Made from the config, the peers beside each other; trained in place. Between epochs they are in eval mode and
         hold no gradients.
+    validation : ValidationSet, optional
+        What they are tried on after every epoch.
 
     Attributes
     ----------
@@ -65,6 +70,7 @@ class Trainer:
         data: TrainingData,
         noise_estimate: NoiseEstimate,
         networks: Sequence[nn.Module],
+        validation: ValidationSet | None = None,
     ):
         self.config = config
         self.data = data
@@ -84,6 +90,8 @@ class Trainer:
             batch_size=self.batch_size,
             n_classes=data.n_classes,
         )
+        self._validation = validation
+        self._best: dict[str, Any] | None = None  # the state of the best epoch, where that is to be gone back to
         self.history: list[dict] = []
         self.label_statistics = LabelStatistics(data.codes, data.n_classes, data.weights)
         # of every network, that of the last epoch in which the example was in a batch; None before the first epoch
@@ -98,6 +106,19 @@ class Trainer:
     def epoch(self) -> int:
         """Epochs done."""
         return len(self.history)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The first of those with the highest accuracy on the validation set; None where that decides nothing."""
+        if self._validation is None or not self.config.early_stopping or not self.history:
+            return None
+        return max(range(self.epoch), key=lambda epoch: self.history[epoch]["val_accuracy"])
+
+    @property
+    def has_stopped_improving(self) -> bool:
+        """Whether the best epoch is so long ago that the training ends."""
+        best = self.best_epoch
+        return best is not None and self.epoch - 1 - best >= self.config.n_iter_no_change
 
     @property
     def owns_memory(self) -> bool:
@@ -143,7 +164,7 @@ class Trainer:
                 targets, weights = data.targets.index_select(0, indices), data.weights.index_select(0, indices)
                 log_probabilities, losses, kept = self._steps.train(inputs, targets, weights, *keeping)
                 statistics.add(indices, log_probabilities, losses, kept, targets, weights)
-        totals, kept = statistics.read_back()
+        totals, kept = statistics.read_back(self.label_statistics.predicted)
         entry = record(totals, -(-len(order) // self.batch_size), epoch, learning_rate, forget_rate)
 
         self._engine.rest()
@@ -154,7 +175,24 @@ class Trainer:
         if epoch == self.config.last_of_warm_up:
             self.label_statistics.restart()
         self.label_statistics.add(statistics.kept, statistics.losses, statistics.predicted, statistics.seen)
+        entry |= self._scores()
         self.history.append(entry | {"duration": time.perf_counter() - start})
+        if self.best_epoch == epoch:
+            state = self.snapshot()
+            self._best = {name: state[name] for name in state.keys() - {"history", "best", "noise_estimate"}}
+
+    def networks_that_predict(self) -> tuple[nn.Module, ...]:
+        """The networks, or copies with the averaged weights, where there are averages."""
+        if self.average is None:
+            return self.networks
+        networks = copy.deepcopy(self.networks)
+        self.average.give_to(networks)
+        return networks
+
+    def return_to_best(self) -> None:
+        """Have all but the history be as after the best epoch, where that is to be kept."""
+        if self._best is not None:
+            self.load_state_dict(self.state_dict() | self._best | {"best": None})
 
     def starved_classes(self) -> np.ndarray:
         """Numbers of the classes that were in batches of the last epoch, and of which nothing was kept."""
@@ -181,13 +219,14 @@ class Trainer:
             "kept": self._kept,
             "label_statistics": self.label_statistics.state_dict(),
             "noise_estimate": self.noise_estimate.state_dict(),
+            "best": self._best,
         }
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of the :meth:`state_dict`, which further epochs do not change."""
         state = self.state_dict()
-        history = state.pop("history")  # its entries never change
-        return copied(state) | {"history": history}
+        unchanging = {name: state.pop(name) for name in ("history", "best")}
+        return copied(state) | unchanging
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a :meth:`state_dict` of a training that was made from the same config, data and estimate.
@@ -207,7 +246,23 @@ class Trainer:
         self.noise_estimate = NoiseEstimate.from_state(state["noise_estimate"])
         self.forget_rates = self.config.forget_rates(self.noise_estimate.forget_rate)
         self.history = list(state["history"])
+        self._best = state["best"]
         self._engine.rest()
+
+    def _scores(self) -> dict[str, float]:
+        """On the validation set, as the networks predict now."""
+        if self._validation is None:
+            return {}
+        with (
+            random_state(self.data.device, predictions(self.config.seed, self.epoch + 1)),
+            float32_products(self.data.device, self.config.precision),
+        ):
+            return validation_scores(
+                self.networks_that_predict(),
+                self._validation,
+                self.noise_estimate.noise_matrix,
+                precision=self.config.precision,
+            )
 
     def _rates(self, forget_rate: float) -> Tensor:
         """What is forgotten of each given class, (1, n_classes), where it is so much in all."""

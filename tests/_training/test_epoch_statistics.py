@@ -23,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 N_CLASSES, BATCH_SIZE = 3, 10
 ORDER = np.random.default_rng(0).permutation(40)[:34]  # of 40 examples, six of which are in no batch
+BEFORE = torch.arange(40) % N_CLASSES  # what was predicted of each
 
 
 def told_of_an_epoch(n_networks=2, seed=0, dtype=torch.float64):
@@ -39,8 +40,9 @@ def statistics_of(logits, targets, weights, kept, sizes=(34,)):
     """The statistics of an epoch in blocks of these sizes."""
     log_probabilities = logits.log_softmax(1)
     losses = -log_probabilities.gather(1, targets.expand(len(logits), 1, -1)).squeeze(1)
-    statistics = EpochStatistics(torch.zeros(40, dtype=weights.dtype), BATCH_SIZE, len(logits))
     order = torch.from_numpy(ORDER)
+    of_all = torch.full((40,), 7, dtype=weights.dtype).index_copy(0, order, weights)
+    statistics = EpochStatistics(of_all, BATCH_SIZE, len(logits))
     blocks = [
         each.split(sizes, -1) for each in (order.expand(1, -1), log_probabilities, losses, kept, targets, weights)
     ]
@@ -120,7 +122,7 @@ def test_the_entry_is_of_plain_sums_over_batches_and_examples(n_networks, sizes)
     """Neighbours are peers; agreement is the mean of the pairs."""
     logits, targets, weights, kept = told_of_an_epoch(n_networks)
     statistics, losses = statistics_of(logits, targets, weights, kept, sizes)
-    totals, _ = statistics.read_back()
+    totals, _ = statistics.read_back(BEFORE)
     entry = record(totals, n_steps=4, epoch=5, learning_rate=np.float64(0.25), forget_rate=np.float64(0.5))
     classes = logits.argmax(1)
     assert len(entry["loss"]) == len(entry["accuracy"]) == n_networks
@@ -134,6 +136,9 @@ def test_the_entry_is_of_plain_sums_over_batches_and_examples(n_networks, sizes)
         assert entry["accuracy"][own] == pytest.approx(float(right), rel=1e-13)
     agreed = [weights[classes[i] == classes[i + 1]].sum() / weights.sum() for i in range(0, n_networks, 2)]
     assert entry["agreement"] == pytest.approx(float(sum(agreed)) / len(agreed), rel=1e-13)
+    changed = [logits[:, :, i].log_softmax(1).sum(0).argmax() != BEFORE[index] for i, index in enumerate(ORDER)]
+    assert entry["changed"] == pytest.approx(float(weights @ torch.tensor(changed).double() / weights.sum()), rel=1e-13)
+    assert 0 < entry["changed"] < 1
     assert (entry["epoch"], entry["lr"], entry["forget_rate"]) == (5, 0.25, 0.5)
     assert type(entry["lr"]) is type(entry["forget_rate"]) is float
 
@@ -151,7 +156,7 @@ def test_sums_of_float32_are_in_double_precision():
     add(0, 2.0**24)
     for _ in range(9):
         add(1, 1.0)
-    totals, _ = statistics.read_back()
+    totals, _ = statistics.read_back(BEFORE[:2])
     assert totals[5] == 2.0**24 + 9
 
 
@@ -160,16 +165,16 @@ def test_what_is_read_back_is_one_copy_with_minus_one_for_examples_in_no_batch(n
     statistics, _ = statistics_of(*told_of_an_epoch(n_networks))
     cpu, copies = torch.Tensor.cpu, []
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: copies.append(tensor.shape) or cpu(tensor))
-    totals, kept = statistics.read_back()
+    totals, kept = statistics.read_back(BEFORE)
     assert len(copies) == 1
-    assert [type(each) for each in totals] == [float] * (2 * n_networks + 2)
+    assert [type(each) for each in totals] == [float] * (2 * n_networks + 3)
     assert torch.equal(kept, torch.where(statistics.seen, statistics.kept, -1.0))
 
 
 @pytest.mark.parametrize(("index", "name"), [(0, "first"), (1, "second"), (2, "first"), (5, "second")])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_is_an_error_with_network_epoch_and_remedy(index, name, value):
-    totals = [1.0] * 14
+    totals = [1.0] * 15
     totals[index] = value
     with pytest.raises(DivergedError, match=f"loss of the {name} network became {value} in epoch 3.*lr than 0.01,"):
         record(totals, 4, epoch=3, learning_rate=0.01, forget_rate=0.2)

@@ -42,8 +42,8 @@ def script(monkeypatch):
             def add(self, *block):
                 pass
 
-            def read_back(self):
-                return [1.0] * 6, torch.where(self.seen, self.kept, -1)
+            def read_back(self, before):
+                return [1.0] * 7, torch.where(self.seen, self.kept, -1)
 
         monkeypatch.setattr(trainer_module, "EpochStatistics", Scripted)
 

@@ -682,6 +682,8 @@ USED_BY = {
 OF_GO_ON = {"optimizers/shapes"}
 #: For :meth:`Trainer.starved_classes` alone.
 OF_STARVED_CLASSES = {"kept"}
+#: For :meth:`Trainer.return_to_best` alone.
+OF_EARLY_STOPPING = {"best"}
 
 
 def without(state, key, replacement):
@@ -733,7 +735,7 @@ def test_these_are_all_keys_of_the_state():
     state = uninterrupted("autograd, auto average").snapshots[-1]
     keys = {*state, "networks/0", "networks/1", *(f"optimizers/{each}" for each in state["optimizers"][0])}
     keys |= {f"{name}/{each}" for name in state if isinstance(state[name], dict) for each in state[name]}
-    assert keys - {"optimizers"} == USED_BY.keys() | OF_GO_ON | OF_STARVED_CLASSES
+    assert keys - {"optimizers"} == USED_BY.keys() | OF_GO_ON | OF_STARVED_CLASSES | OF_EARLY_STOPPING
 
 
 @pytest.mark.parametrize("name", ["autograd, cumulative", "autograd, buffers"])

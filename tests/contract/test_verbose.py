@@ -3,6 +3,16 @@
 import pytest
 from helpers import QUICK, auto, fast
 
+
+class StopInEstimate:
+    def setup(self, estimator, context): ...
+    def teardown(self, estimator, context): ...
+    def on_fit_task_begin(self, estimator, context): ...
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        return context.task_name == "cross-fit epoch"
+
+
 pytestmark = pytest.mark.filterwarnings("error")
 
 
@@ -12,7 +22,7 @@ def test_about_ten_lines_or_one_an_epoch(verbose, epochs, lines, table, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == lines
     if lines:
-        assert f"epoch {epochs}/{epochs}" in printed[-1] and "forget rate 0.20" in printed[-1]
+        assert f"epoch {epochs}/{epochs}" in printed[-1] and "forget 0.20" in printed[-1]
 
 
 def test_partial_fit_prints_its_epoch(table, capsys):
@@ -29,8 +39,29 @@ def test_the_estimate_comes_first(verbose, noisy, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == (1 + QUICK["epochs"] if verbose else 0)
     if verbose:
-        found = f"noise rate {estimator.noise_rate_:.3f} ± {estimator.noise_rate_std_:.3f}"
-        assert f"{found}, forget rate {estimator.forget_rate_:.3f}: chosen by the data" in lines[0]
+        found = f"noise rate: {estimator.noise_rate_:.3f} ± {estimator.noise_rate_std_:.3f}"
+        assert lines[0] == f"{found}, forget rate: {estimator.forget_rate_:.3f} (chosen by the data)"
+        assert estimator.forget_rate_ > 0
+
+
+def test_where_nothing_is_forgotten_the_estimate_says_so(table, capsys):
+    estimator = auto(verbose=1).fit(*table)
+    assert estimator.forget_rate_ == 0
+    assert ", nothing is forgotten (chosen by the data)" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_lines_fit_into_80_columns(noisy, capsys):
+    X, y = noisy[:2]
+    fast(verbose=2, epochs=1000, early_stopping=True, n_iter_no_change=3).fit(X * 1e3, y, X_val=X, y_val=y)
+    lines = capsys.readouterr().out.splitlines()
+    assert "  val 0." in lines[0] and max(map(len, lines)) <= 80
+    assert lines[-1].startswith("kept: the networks of epoch ")
+
+
+def test_what_a_callback_has_stopped_is_not_estimated(noisy, capsys):
+    with pytest.warns(UserWarning, match="a callback stopped the estimate"):
+        auto(verbose=1).set_callbacks(StopInEstimate()).fit(*noisy[:2])
+    assert capsys.readouterr().out.splitlines()[0] == "noise rate: not estimated"
 
 
 def test_nothing_is_said_of_an_estimate_that_there_was_not(table, capsys):
