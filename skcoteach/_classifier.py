@@ -34,7 +34,8 @@ from skcoteach._data.validation import (
 )
 from skcoteach._data.validation_set import ValidationSet, hold_out
 from skcoteach._errors import warn_user
-from skcoteach._fitted import FITTED_NAMES, fitted_attributes, go_on
+from skcoteach._export import ProbabilityModule
+from skcoteach._fitted import FITTED_NAMES, OF_EXAMPLES, fitted_attributes, go_on
 from skcoteach._interrupts import InterruptsHeldBack
 from skcoteach._pickling import for_cpu, for_here, with_version, without_version
 from skcoteach._reporting import begin_estimate, end_estimate, print_epoch, print_return
@@ -167,6 +168,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         float32 weights, and layers that compute in bfloat16 (``torch.autocast``).
     compile : bool, default=False
         Whether the networks are trained as ``torch.compile`` makes them: slow to start, then faster if they are large.
+    cross_fit_probabilities : bool, default=False
+        Whether to keep what networks that have not seen an example's label say of it, as ``cross_fit_probabilities_``:
+        for ``cleanlab.Datalab`` and whatever else asks for out-of-sample probabilities. Only with
+        ``forget_rate="auto"``, whose choice they come from.
     early_stopping : bool, default=False
         Whether to end the training when the accuracy on a validation set has not grown for ``n_iter_no_change`` epochs,
         and to keep the networks of the best epoch, in either case. The validation set is ``X_val`` of :meth:`fit`, or
@@ -254,6 +259,11 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         label. For an example that was in no batch, the probability by the fitted networks instead of that in training.
         Not there after ``partial_fit``.
 
+    cross_fit_probabilities_ : ndarray of shape (n_samples, n_classes), float64
+        Of each training example, by networks that were trained on the other half of the data, for about a third of the
+        epochs; of the given labels as they are, ``class_weight`` left out. With ``cross_fit_probabilities=True``, where
+        there were enough data. Not there after ``partial_fit``.
+
     References
     ----------
     Han, Yao, Yu, Niu, Xu, Hu, Tsang, Sugiyama: "Co-teaching: Robust training of deep neural networks with extremely
@@ -296,6 +306,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         "device": [str, Interval(Integral, 0, None, closed="left"), torch.device],
         "precision": [StrOptions({"float32", "tf32", "bf16", "float64"})],
         "compile": ["boolean"],
+        "cross_fit_probabilities": ["boolean"],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
@@ -325,6 +336,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         device: str | int | torch.device = "auto",
         precision: str = "float32",
         compile: bool = False,
+        cross_fit_probabilities: bool = False,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -351,6 +363,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.device = device
         self.precision = precision
         self.compile = compile
+        self.cross_fit_probabilities = cross_fit_probabilities
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -476,6 +489,11 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             an earlier fit is left as it was.
         """
         self._validate_params()
+        if self.cross_fit_probabilities and self.forget_rate != "auto":
+            raise InvalidParameterError(
+                'cross_fit_probabilities=True needs forget_rate="auto": with a number no network is trained on a part of '
+                "the data."
+            )
         with random_state(CPU, first_look()):
             given = validate(self, X, y, sample_weight, reset=True)
             beside = validate_beside(self, given, X_val, y_val, sample_weight_val)
@@ -550,7 +568,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             cross_fit.run_step()
             stop = tasks.end(task)
         tasks.end(estimate)
-        found = cross_fit.noise_estimate() if cross_fit.is_finished else None
+        wanted = self.cross_fit_probabilities
+        found = cross_fit.noise_estimate(with_probabilities=wanted) if cross_fit.is_finished else None
         end_estimate(self.verbose, found)
         return stopped_early(data.n_classes) if found is None else found
 
@@ -677,6 +696,41 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             index=self._state.index,
         )
 
+    def as_module(self) -> nn.Module:
+        """The fitted networks as one module: from inputs to probabilities, without scikit-learn.
+
+        It does what :meth:`predict_proba` does (both networks, their mean, ``temperature_``, the standardisation of the
+        default network), in the precision of the networks, for ``torch.export`` and ``torch.onnx``. Its networks are
+        copies, in eval mode, on the device of the networks.
+
+        Returns
+        -------
+        nn.Module
+            Its ``forward`` takes a tensor of shape (n, ...) of the kind of X (uint8 images are divided by 255) and
+            returns probabilities of shape (n, n_classes), in the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sklearn.datasets import make_blobs
+        >>> from skcoteach import CoTeachingClassifier
+        >>> X, y = make_blobs(n_samples=200, centers=3, random_state=0)
+        >>> module = CoTeachingClassifier(epochs=3, random_state=0).fit(X, y).as_module()
+        >>> module(torch.from_numpy(X[:2])).shape
+        torch.Size([2, 3])
+        >>> any_size = {0: torch.export.Dim("n")}
+        >>> program = torch.export.export(module, (torch.from_numpy(X[:2]),), dynamic_shapes=(any_size,))
+        >>> program.module()(torch.from_numpy(X)).shape
+        torch.Size([200, 3])
+        """
+        check_is_fitted(self)
+        return ProbabilityModule(self.modules_, self.temperature_, self._state.form)
+
     def forget_training_data(self) -> Self:
         """Drop all that is known of single training examples, before the estimator is published, say.
 
@@ -687,7 +741,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Returns
         -------
         self
-            Without ``label_quality_`` and ``kept_frequency_``; :meth:`get_label_issues` raises.
+            Without ``label_quality_``, ``kept_frequency_`` and ``cross_fit_probabilities_``;
+            :meth:`get_label_issues` raises.
 
         Raises
         ------
@@ -704,9 +759,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         False
         """
         check_is_fitted(self)
-        of_examples = ("label_quality_", "kept_frequency_")
         state = {"_state": self._state.without_examples()}
-        self.__dict__ = {name: value for name, value in vars(self).items() if name not in of_examples} | state
+        self.__dict__ = {name: value for name, value in vars(self).items() if name not in OF_EXAMPLES} | state
         return self
 
     def _assign(self, fitted: dict) -> Self:

@@ -25,14 +25,16 @@ from skcoteach._training.label_statistics import Labels
 from skcoteach._training.module_state import copied
 from skcoteach._training.trainer import Trainer
 
+#: Those that hold something of every training example.
+OF_EXAMPLES = ("label_quality_", "kept_frequency_", "cross_fit_probabilities_")
 #: Logits are never divided by less or more, and so many examples say by how much.
 MINIMUM_TEMPERATURE, MAXIMUM_TEMPERATURE, CALIBRATION_EXAMPLES = 0.2, 20.0, 4096
 
 #: All attributes that a fit may set; what else ends with an underscore is a subclass's own.
 FITTED_NAMES = frozenset({
-    "_state", "best_epoch_", "class_forget_rates_", "classes_", "feature_names_in_", "forget_rate_",
-    "forget_rate_schedule_", "history_", "kept_frequency_", "label_quality_", "modules_", "n_features_in_", "n_iter_",
-    "noise_matrix_", "noise_rate_", "noise_rate_std_", "temperature_",
+    "_state", "best_epoch_", "class_forget_rates_", "classes_", "cross_fit_probabilities_", "feature_names_in_",
+    "forget_rate_", "forget_rate_schedule_", "history_", "kept_frequency_", "label_quality_", "modules_",
+    "n_features_in_", "n_iter_", "noise_matrix_", "noise_rate_", "noise_rate_std_", "temperature_",
 })  # fmt: skip
 
 Networks = tuple[nn.Module, ...]
@@ -127,6 +129,9 @@ def fitted_attributes(
     estimate = trainer.noise_estimate
     if estimate.class_forget_rates is not None:
         attributes["class_forget_rates_"] = to_namespace_of(estimate.class_forget_rates.numpy().copy(), data.X)
+    if estimate.probabilities is not None and per_example:
+        exact = estimate.probabilities.double().numpy()
+        attributes["cross_fit_probabilities_"] = to_namespace_of(exact / exact.sum(axis=1, keepdims=True), data.X)
     if estimate.noise_matrix is not None:
         attributes["noise_rate_"] = estimate.noise_rate
         attributes["noise_rate_std_"] = estimate.noise_rate_std

@@ -17,6 +17,8 @@ CONSTANT_TOLERANCE = 1e-12
 SPARSE_SHARE = 0.2
 #: No standardised value is larger.
 LARGEST_VALUE = 3.0
+#: In an export, larger standardised values are taken for this; their squares are numbers.
+LARGEST_EXPORTED = 1e15
 
 
 class Standardize(nn.Module):
@@ -127,7 +129,11 @@ class Standardize(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Standardise ``x`` of shape (n, n_features), in its own dtype."""
         z = (x - self.mean.to(x.dtype)) / self.scale.to(x.dtype)
-        return z / torch.hypot(z.new_ones(()), z / self.limit.to(x.dtype))  # which does not overflow
+        limit = self.limit.to(x.dtype)
+        if torch.compiler.is_exporting():  # ONNX has no hypot
+            z = z.clamp(-LARGEST_EXPORTED, LARGEST_EXPORTED)
+            return z / (1 + (z / limit) ** 2).sqrt()
+        return z / torch.hypot(z.new_ones(()), z / limit)  # which does not overflow
 
 
 def _moments(x: Tensor, weights: Tensor) -> Tensor:

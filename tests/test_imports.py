@@ -27,7 +27,7 @@ FLOORS = [
     {"augmentation", "networks", "noise", "schedules"},
     {"_data"},
     {"_training"},
-    {"_checkpoint", "_config", "_fitted", "_pickling", "_reporting", "_tasks"},
+    {"_checkpoint", "_config", "_export", "_fitted", "_pickling", "_reporting", "_tasks"},
     {"_classifier"},
     {"_saving"},
     {"__init__", "benchmarks", "coteaching", "recipes"},

@@ -116,8 +116,8 @@ class CrossFit:
         elif len(self._round) > 1 and epoch == self._dropping_epoch:
             self._continue_with_the_best()
 
-    def noise_estimate(self) -> NoiseEstimate:
-        """What was found; to be asked when all steps are done."""
+    def noise_estimate(self, *, with_probabilities: bool = False) -> NoiseEstimate:
+        """What was found; to be asked when all steps are done. With the out-of-sample probabilities, where wanted."""
         data = self._data
         candidates = [self._candidate(*each) for each in self._candidates]
         weights = self._weights[self._weights > 0]
@@ -140,6 +140,7 @@ class CrossFit:
             noise_rate_std=choice.noise_rate_std,
             noise_matrix=torch.from_numpy(choice.noise_matrix.copy()),
             quality=torch.from_numpy(quality).double(),
+            probabilities=torch.from_numpy(probabilities) if with_probabilities else None,
             predicted=torch.from_numpy(probabilities.argmax(axis=1)),
             confidence=fit.confidence,
         )

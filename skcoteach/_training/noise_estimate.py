@@ -36,6 +36,8 @@ class NoiseEstimate:
         P(given | true).
     quality : Tensor of shape (n_samples,), float64, on the CPU, or None
         Probability of the given label by networks that have not seen it.
+    probabilities : Tensor of shape (n_samples, n_classes), float32, on the CPU, or None
+        Of all classes by these; where they were asked for.
     predicted : Tensor of shape (n_samples,), int64, on the CPU, or None
         The class that is most likely to these.
     confidence : float or None
@@ -48,6 +50,7 @@ class NoiseEstimate:
     noise_rate_std: float | None = None
     noise_matrix: Tensor | None = None
     quality: Tensor | None = None
+    probabilities: Tensor | None = None
     predicted: Tensor | None = None
     confidence: float | None = None
 

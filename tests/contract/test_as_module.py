@@ -1,0 +1,99 @@
+"""A fitted classifier as one module of torch: the same probabilities, in torch.export and ONNX, too."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from helpers import Net, Words, auto, fast, images
+from numpy.testing import assert_allclose
+from sklearn.exceptions import NotFittedError
+
+from skcoteach import CoTeachingClassifier
+
+#: What predict_proba and the module may differ by: it sums in single precision.
+CLOSE = 1e-5
+
+
+def of_tables(noisy):
+    return auto(epochs=6).fit(*noisy[:2]), noisy[0]
+
+
+def of_own_forward(noisy):
+    return fast(module=Net).fit(*noisy[:2]), noisy[0]
+
+
+def of_averages_in_double_precision(noisy):
+    X = noisy[0].astype(np.float64)
+    return fast(precision="float64", average_decay=0.9).fit(X, noisy[1]), X
+
+
+def of_images(noisy):
+    X, y = images()
+    return fast(forget_rate=0, epochs=20, lr=0.01).fit(X, y), X
+
+
+def of_words(noisy):
+    X = np.random.default_rng(0).integers(0, 10, (120, 6))
+    return fast(module=Words).fit(X, X[:, 0] > 4), X
+
+
+FITTED = pytest.mark.parametrize(
+    "fitted", [of_tables, of_own_forward, of_averages_in_double_precision, of_images, of_words]
+)
+
+
+@FITTED
+def test_it_has_the_probabilities_of_predict_proba(fitted, noisy):
+    estimator, X = fitted(noisy)
+    with torch.no_grad():
+        probabilities = estimator.as_module()(torch.from_numpy(X))
+    assert_allclose(probabilities, estimator.predict_proba(X), atol=CLOSE)
+    assert len({*estimator.predict(X)}) > 1
+
+
+def test_values_far_out_are_those_of_predict_proba_in_an_export_too(noisy):
+    estimator, X = of_tables(noisy)
+    X = np.tile(X[:8], (4, 1)) * np.float32(10.0) ** np.arange(-12, 36, 1.5, dtype=np.float32)[:, None]
+    any_size = ({0: torch.export.Dim("n")},)
+    program = torch.export.export(estimator.as_module(), (torch.from_numpy(X[:2]),), dynamic_shapes=any_size)
+    assert_allclose(program.module()(torch.from_numpy(X)).detach(), estimator.predict_proba(X), atol=CLOSE)
+
+
+@FITTED
+def test_exported_to_onnx_it_has_them_for_any_number_of_examples(fitted, noisy, tmp_path):
+    estimator, X = fitted(noisy)
+    any_size = ({0: torch.export.Dim("n")},)
+    program = torch.export.export(estimator.as_module(), (torch.from_numpy(X[:2]),), dynamic_shapes=any_size)
+    torch.onnx.export(program, f=tmp_path / "model.onnx", verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (name,) = (each.name for each in session.get_inputs())
+    for n in (1, 3, 50):
+        (probabilities,) = session.run(None, {name: X[:n]})
+        assert_allclose(probabilities, estimator.predict_proba(X[:n]), atol=CLOSE)
+        assert_allclose(program.module()(torch.from_numpy(X[:n])).detach(), probabilities, atol=CLOSE)
+
+
+def test_the_temperature_is_in_it(noisy):
+    estimator, X = of_tables(noisy)
+    before = estimator.as_module()
+    estimator.temperature_ = 100.0
+    with torch.no_grad():
+        tempered = estimator.as_module()(torch.from_numpy(X))
+        assert before(torch.from_numpy(X)).max() > 0.5 > tempered.max()
+    assert_allclose(tempered, estimator.predict_proba(X), atol=CLOSE)
+
+
+def test_it_is_a_copy(noisy):
+    estimator, X = of_own_forward(noisy)
+    before = estimator.predict_proba(X)
+    module = estimator.as_module()
+    assert not module.training
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    assert_allclose(estimator.predict_proba(X), before)
+
+
+def test_it_is_there_after_a_fit():
+    with pytest.raises(NotFittedError):
+        CoTeachingClassifier().as_module()
