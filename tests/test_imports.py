@@ -30,7 +30,7 @@ FLOORS = [
     {"_checkpoint", "_config", "_export", "_fitted", "_pickling", "_reporting", "_tasks"},
     {"_classifier"},
     {"_saving"},
-    {"__init__", "benchmarks", "coteaching", "recipes"},
+    {"__init__", "benchmarks", "coteaching", "display", "recipes"},
 ]
 #: These import the ground only, not each other.
 LEAVES = FLOORS[1]
