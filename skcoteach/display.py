@@ -39,8 +39,10 @@ __all__ = ["LabelIssuesDisplay", "LabelQualityDisplay", "TrainingCurvesDisplay"]
 # Okabe and Ito's colours, which people see apart whatever kind of colour vision they have.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#000000"
 GREY, TINT = "#A6A6A6", "#FBE2C8"
-#: In inches: figures that are read at 700 pixels, and the room that a letter of 8 points takes on average.
+#: In inches: figures that are read at 700 pixels, and the room that a letter and a line of 8 points take.
 WIDTH, LETTER, LINE = 7.0, 0.068, 0.145
+#: Likewise, of an image: a label quality stands above it.
+NARROWEST = 0.52
 
 
 class TrainingCurvesDisplay:
@@ -440,7 +442,8 @@ class LabelIssuesDisplay:
         _entitle(ax, f"{self._summary('framed')}\ngiven → predicted, label quality")
         width, height = _size(ax)
         n_columns = max(
-            range(1, n_shown + 1), key=lambda n: min(width / n, (height / math.ceil(n_shown / n) - text) / aspect)
+            range(1, max(min(n_shown, int(width / NARROWEST)), 1) + 1),
+            key=lambda n: min(width / n, (height / math.ceil(n_shown / n) - text) / aspect),
         )
         across, down = 1 / n_columns, 1 / math.ceil(n_shown / n_columns)
         high = max(down - (text + 0.08) / height, down / 4)
@@ -571,7 +574,7 @@ def _examples(X: Any, positions: np.ndarray) -> "list[np.ndarray] | DataFrame":
 def _as_array(item: Any) -> np.ndarray:
     """An item of a list or Dataset: a tensor, an array, an image of PIL, or a tuple that starts with one."""
     item = item[0] if isinstance(item, tuple) and item else item
-    if getattr(item, "mode", "L") not in ("1", "L", "I", "I;16", "F", "RGB", "RGBA"):  # of PIL: a palette, say
+    if hasattr(item, "convert") and item.mode not in ("1", "L", "I", "I;16", "F", "RGB", "RGBA"):  # a palette, say
         item = item.convert("RGB")
     return np.asarray(to_host(item))
 
