@@ -665,14 +665,14 @@ def _size(ax: "Axes") -> tuple[float, float]:
     """Width and height in inches, as the figure is laid out with what is in it now."""
     engine = ax.figure.get_layout_engine()
     if engine is not None:
-        engine.execute(ax.figure.get_figure(root=True))
+        engine.execute(ax.figure.canvas.figure)
     return ax.bbox.width / ax.figure.dpi, ax.bbox.height / ax.figure.dpi
 
 
 def _divided(display: Any, ax: "Axes", boxes: list[tuple[float, float, float, float]]) -> np.ndarray:
     """Axes within ``ax``: left, bottom, width and height as shares of it."""
     if getattr(display, "ax_", None) is ax:
-        for earlier in display.axes_:
+        for earlier in set(display.axes_) & set(ax.child_axes):  # none, where it was cleared
             earlier.remove()
     ax.set_axis_off()
     display.axes_ = np.array([ax.inset_axes(box) for box in boxes], dtype=object)

@@ -145,7 +145,8 @@ def test_every_label_is_in_the_histogram_and_issues_are_marked(fitted):
     assert_array_equal(display.is_label_issue, issues["is_label_issue"])
     of_issues, of_others = display.ax_.containers
     for bars, quality in ((of_issues, issues["is_label_issue"]), (of_others, ~issues["is_label_issue"])):
-        heights, _ = np.histogram(fitted.label_quality_[quality], len(bars), range=(0, 1))
+        heights, edges = np.histogram(fitted.label_quality_[quality], len(bars), range=(0, 1))
+        assert_allclose([bar.get_x() for bar in bars], edges[:-1])
         assert_array_equal([bar.get_height() for bar in bars], heights)
     assert [bar.get_y() for bar in of_others] == [bar.get_height() for bar in of_issues]
     n_issues = issues["is_label_issue"].sum()
@@ -339,10 +340,10 @@ def test_legends_lie_beside_the_curves(found):
 
 
 def test_names_with_dollars_are_no_formulas(fitted):
-    clf = with_issues(fitted, np.zeros(N), np.ones(N, bool), given="$5", predicted="$_{")
+    clf = with_issues(fitted, np.zeros(N), np.ones(N, bool), given="$_{", predicted="$_{$")
     for X in (GREY, np.zeros((N, 2))):
         LabelIssuesDisplay.from_estimator(clf, X, 2).figure_.canvas.draw()
-    LabelIssuesDisplay.from_estimator(clf, pd.DataFrame({"$_{": ["$_{$"] * N}), 2).figure_.canvas.draw()
+    LabelIssuesDisplay.from_estimator(clf, pd.DataFrame({"$_{$": ["$_{$"] * N}), 2).figure_.canvas.draw()
 
 
 # --- axes ------------------------------------------------------------------------------------------------------------
@@ -377,8 +378,22 @@ def test_drawn_twice_into_the_same_ax_there_is_one_picture(fitted):
         n_axes = len(ax.child_axes)
         display.plot(ax=ax)
         assert n_axes == len(ax.child_axes) == len(display.axes_)
+        ax.clear()
+        display.plot(ax=ax)
+        assert n_axes == len(ax.child_axes)
     _, ax = plt.subplots()
     assert len(texts(LabelQualityDisplay.from_estimator(fitted, ax=ax).plot(ax).ax_)) == 2
+
+
+@pytest.mark.parametrize("layout", [None, "constrained"])
+def test_an_ax_without_a_place_in_a_grid_or_in_a_part_of_a_figure_will_do(layout, fitted):
+    for number in range(4):
+        free = plt.figure().add_axes((0.1, 0.2, 0.6, 0.6))
+        in_part = plt.figure(layout=layout).subfigures(1, 2)[1].subplots()
+        for ax in (free, in_part):
+            display = list(each_display(fitted, ax))[number]()
+            assert display.ax_ is ax
+            display.figure_.canvas.draw()
 
 
 def test_an_ax_that_another_display_was_drawn_into_is_refused(fitted):
