@@ -491,8 +491,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self._validate_params()
         if self.cross_fit_probabilities and self.forget_rate != "auto":
             raise InvalidParameterError(
-                'cross_fit_probabilities=True needs forget_rate="auto": with a number no network is trained on a part of '
-                "the data."
+                'cross_fit_probabilities=True needs forget_rate="auto": with a number, no network is trained on a part '
+                "of the data."
             )
         with random_state(CPU, first_look()):
             given = validate(self, X, y, sample_weight, reset=True)

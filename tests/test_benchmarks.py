@@ -528,13 +528,20 @@ def test_a_hundred_classes_are_digits_crossed_with_levels():
     assert (given_labels != true).mean() == pytest.approx(0.5, abs=0.03)
 
 
-README = Path(__file__).parent.parent / "README.md"
+PAGES = [Path(__file__).parent.parent / "README.md", RESULTS.parent / "README.md"]
 
 
-def test_the_tables_of_the_readme_are_those_of_the_stored_figures():
-    text = README.read_text()
-    assert set(re.findall(r"<!-- table ([\w-]+) -->", text)) == set(TABLES)
-    assert filled(text) == text
+def test_the_tables_of_the_pages_are_those_of_the_stored_figures():
+    texts = [page.read_text() for page in PAGES]
+    assert all(filled(text) == text for text in texts)
+    assert sorted(re.findall(r"<!-- table ([\w-]+) -->", "".join(texts))) == sorted(TABLES)
+
+
+def test_the_links_of_the_results_page_lead_to_files():
+    links = re.findall(r"\]\(([^)]+)\)", PAGES[1].read_text())
+    assert len(links) > 8
+    for link in links:
+        assert (PAGES[1].parent / link).exists(), link
 
 
 def test_no_training_of_the_accuracy_table_is_stored_twice():

@@ -122,7 +122,11 @@ TABLES = (
 )  # fmt: skip
 
 
-def real_table(name: str, folder: str) -> tuple[np.ndarray, np.ndarray]:
-    """X (n, n_features) float32 and y (n,) int64 of one of ``TABLES``, from ``tables.npz`` in the folder."""
+def real_table(name: str, folder: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """X (n, n_features) float32 and y (n,) int64 of one of ``TABLES``, from ``tables.npz`` in the folder, or digits."""
+    if name == "digits":
+        X, y = load_digits(return_X_y=True)
+        return X.astype(np.float32), y.astype(np.int64)
+    assert folder is not None
     with _stored(folder, "tables.npz", (f"{name}.X", f"{name}.y")) as stored:
         return stored[f"{name}.X"].astype(np.float32), stored[f"{name}.y"].astype(np.int64)

@@ -1,8 +1,6 @@
 """scikit-learn's callbacks: what they see of a fit, and what they can do to it."""
 
 import copy
-import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,16 +139,15 @@ def test_what_a_callback_raises_passes_and_leaves_the_earlier_fit(table):
     assert_array_equal(estimator.predict_proba(X), expected)
 
 
-def test_the_readmes_early_stop_is_what_it_says():
-    """The class of the README, run as it stands there."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    blocks = [block.split("```")[0] for block in readme.split("```python\n")[1:]]
-    code = next(block for block in blocks if "on_fit_task_end" in block)
-    assert len(code.strip().splitlines()) <= 14
-    namespace = {}
-    exec(textwrap.dedent(code), namespace)
-    stopped = namespace["clf"]
+class StopWhenNetworksAgree(Callback):
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        return context.task_name == "epoch" and fitted_estimator.history_[-1]["agreement"] > 0.97
+
+
+def test_a_callback_that_returns_true_at_the_end_of_an_epoch_stops_the_fit(noisy):
+    stopped = fast(epochs=40).set_callbacks(StopWhenNetworksAgree()).fit(*noisy[:2])
     assert 1 <= stopped.n_iter_ < stopped.epochs
+    assert stopped.history_[-1]["agreement"] > 0.97
 
 
 # where it is found

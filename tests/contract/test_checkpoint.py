@@ -276,7 +276,7 @@ def test_a_finished_fit_is_taken_from_its_file(table, epochs, folder, capsys):
     assert second.history_ == first.history_  # with the durations of then
     assert counting.tasks == ["fit", "fit"]
     out = capsys.readouterr().out
-    assert out == f"[CoTeachingClassifier] taken from {the_file(folder)} (4 of 4 epochs)\n"
+    assert out == f"taken from {the_file(folder)} (4 of 4 epochs)\n"
 
 
 def test_one_that_goes_on_says_so(table, epochs, every_epoch, folder, capsys):
@@ -286,7 +286,7 @@ def test_one_that_goes_on_says_so(table, epochs, every_epoch, folder, capsys):
     epochs.kill_at = None
     fast(checkpoint=folder, verbose=1).fit(*table)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"[CoTeachingClassifier] goes on from {the_file(folder)} (3 of 4 epochs)"
+    assert lines[0] == f"goes on from {the_file(folder)} (3 of 4 epochs)"
     assert len(lines) == 2 and "epoch 4/4" in lines[1]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
-from helpers import auto, fast, noisy_blobs
+from helpers import Callback, StopAfter, auto, fast, noisy_blobs
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.metrics import log_loss
@@ -27,22 +27,15 @@ def held_out():
     return X[:200], y[:200]
 
 
-class StopAfter:
-    """A callback that ends a fit with an epoch."""
+class PressAfter(Callback):
+    """Ctrl-C at the end of an epoch, counted from 0."""
 
-    def __init__(self, epoch, press=False):
-        self.epoch, self.press = epoch, press
-
-    def setup(self, estimator, context): ...
-    def teardown(self, estimator, context): ...
-    def on_fit_task_begin(self, estimator, context): ...
+    def __init__(self, epoch):
+        self.epoch = epoch
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
-        if context.task_name != "epoch" or len(fitted_estimator.history_) <= self.epoch:
-            return False
-        if self.press:
+        if context.task_name == "epoch" and len(fitted_estimator.history_) > self.epoch:
             raise KeyboardInterrupt
-        return True
 
 
 def weights_of(estimator):
@@ -135,7 +128,7 @@ def test_the_training_ends_and_the_networks_of_the_best_epoch_are_kept(given, av
     best = int(np.argmax(accuracies))
     assert (estimator.best_epoch_, estimator.n_iter_) == (best, best + 1 + 4)
     assert estimator.n_iter_ == len(estimator.history_) < 40
-    stopped = fast(**LONG, average_decay=average_decay).set_callbacks(StopAfter(best)).fit(*noisy[:2], **beside)
+    stopped = fast(**LONG, average_decay=average_decay).set_callbacks(StopAfter(best + 1)).fit(*noisy[:2], **beside)
     assert stopped.n_iter_ == best + 1
     assert_same_networks(estimator, stopped)
     assert_array_equal(estimator.label_quality_, stopped.label_quality_)
@@ -191,7 +184,7 @@ def test_labels_that_are_held_out_change_nothing_but_the_choice_of_the_epoch(mak
 def test_interrupted_it_keeps_the_best_of_the_epochs_done(noisy, held_out):
     X_val, y_val = held_out
     whole = fast(**LONG).fit(*noisy[:2], X_val=X_val, y_val=y_val)
-    estimator = fast(**LONG).set_callbacks(StopAfter(whole.n_iter_ - 2, press=True))
+    estimator = fast(**LONG).set_callbacks(PressAfter(whole.n_iter_ - 2))
     with pytest.raises(KeyboardInterrupt):
         estimator.fit(*noisy[:2], X_val=X_val, y_val=y_val)
     assert estimator.best_epoch_ == whole.best_epoch_ and estimator.n_iter_ < whole.n_iter_
@@ -204,7 +197,7 @@ def test_a_killed_fit_goes_on_and_ends_with_the_same_networks(noisy, held_out, t
     whole = fast(**LONG).fit(*noisy[:2], X_val=X_val, y_val=y_val)
     for kill in (whole.best_epoch_ + 1, whole.n_iter_ - 2):
         folder = tmp_path / str(kill)
-        killed = fast(**LONG, checkpoint=folder).set_callbacks(StopAfter(kill, press=True))
+        killed = fast(**LONG, checkpoint=folder).set_callbacks(PressAfter(kill))
         with pytest.raises(KeyboardInterrupt):
             killed.fit(*noisy[:2], X_val=X_val, y_val=y_val)
         for _ in range(2):  # the second time it is finished

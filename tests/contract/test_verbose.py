@@ -1,14 +1,10 @@
 """What a fit prints."""
 
 import pytest
-from helpers import QUICK, auto, fast
+from helpers import QUICK, Callback, auto, fast
 
 
-class StopInEstimate:
-    def setup(self, estimator, context): ...
-    def teardown(self, estimator, context): ...
-    def on_fit_task_begin(self, estimator, context): ...
-
+class StopInEstimate(Callback):
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
         return context.task_name == "cross-fit epoch"
 
