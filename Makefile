@@ -1,7 +1,8 @@
 # make demo       run the main job on real data
 # make test       the whole test suite, doctests included; PYTEST_ARGS="-k floor" narrows it
 # make lint       style, formatting, types
-# make notebooks  run the notebooks, without changing them
+# make notebooks  run the notebooks, and compare the figures in them with those stored; NOTEBOOKS=... narrows it
+# make notebooks-write  run them, and store what they show now
 # make clean      remove the environment and everything built
 #
 # The environment, .venv, is built by the first of these that needs it, again when pyproject.toml or constraints.txt
@@ -9,6 +10,7 @@
 
 PYTHON ?= python3 python3.13 python3.12 python3.11
 PYTEST_ARGS ?=
+NOTEBOOKS ?=
 
 venv := .venv/.complete
 run := .venv/bin/python -m
@@ -17,7 +19,7 @@ run := .venv/bin/python -m
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export PIP_USER := 0
 
-.PHONY: help demo test lint notebooks clean
+.PHONY: help demo test lint notebooks notebooks-write clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -32,13 +34,16 @@ test: $(venv)
 	@$(run) pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(venv)
-	@$(run) flake8 skcoteach tests
+	@$(run) flake8 skcoteach tests notebooks
 	@$(run) ruff format --check --line-length 120 .
 	@$(run) mypy skcoteach
 
-notebooks: export OMP_NUM_THREADS = 1
+notebooks notebooks-write: export OMP_NUM_THREADS = 1
 notebooks: $(venv)
-	@$(run) pytest --nbmake --nbmake-kernel=python3 $(PYTEST_ARGS) notebooks
+	@.venv/bin/python notebooks/check.py $(NOTEBOOKS)
+
+notebooks-write: $(venv)
+	@.venv/bin/python notebooks/check.py --write $(NOTEBOOKS)
 
 # The mark is written last: an environment whose installation was cut short has none, and is built anew.
 $(venv): pyproject.toml constraints.txt
