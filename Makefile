@@ -1,8 +1,7 @@
 # make demo       run the main job on real data
 # make test       the whole test suite, doctests included; PYTEST_ARGS="-k floor" narrows it
 # make lint       style, formatting, types
-# make notebooks  run the notebooks, and compare the figures in them with those stored; NOTEBOOKS=... narrows it
-# make notebooks-write  run them, and store what they show now
+# make notebooks  run the notebooks, compare figures with those stored; notebooks-write: store what they show now
 # make clean      remove the environment and everything built
 #
 # The environment, .venv, is built by the first of these that needs it, again when pyproject.toml or constraints.txt

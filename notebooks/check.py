@@ -6,7 +6,6 @@ is its own business, what is stored of it (size, paths, warnings) that of ``test
 """
 
 import argparse
-import os
 import re
 import sys
 import tempfile
@@ -73,9 +72,7 @@ def executed(notebook: NotebookNode) -> NotebookNode:
             resources={"metadata": {"path": folder}},
             record_timing=False,
             coalesce_streams=True,
-        ).execute(
-            env=os.environ | {"PYTHONWARNINGS": "ignore:IProgress not found"}
-        )  # a bar of tqdm's that nobody shows
+        ).execute()
     notebook.metadata = nbformat.from_dict({
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

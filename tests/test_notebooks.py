@@ -108,7 +108,9 @@ def test_returned_values_are_compared_and_warnings_and_pictures_are_not():
 def test_notebooks_are_run_in_a_folder_of_their_own_and_stored_only_when_told(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "small.ipynb"
-    notebook = notebook_of("open('left behind', 'w').close()", "#check\nprint('accuracy', 0.9)")
+    notebook = notebook_of(
+        "open('left behind', 'w'), print(__import__('time').time_ns())", "#check\nprint('accuracy', 0.9)"
+    )
     notebook.metadata["authors"] = ["somebody"]
     nbformat.write(notebook, file)
 
@@ -118,7 +120,9 @@ def test_notebooks_are_run_in_a_folder_of_their_own_and_stored_only_when_told(tm
     assert file.read_text() == before
 
     assert check.main([str(file), "--write"]) == 0
+    before = file.read_text()
     assert check.main([str(file)]) == 0
+    assert file.read_text() == before
     stored = nbformat.read(file, as_version=4)
     assert check.text_of(stored.cells[1]) == "accuracy 0.9\n"
     assert set(stored.metadata) == {"kernelspec", "language_info"}
