@@ -1,5 +1,6 @@
 """Arrays of other libraries to NumPy or torch, and outputs back to the library and device of the input."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ def is_foreign(array: Any) -> bool:
         and not isinstance(array, (np.ndarray, np.generic, Tensor))
         and not sparse.issparse(array)
     )
+
+
+def is_dict(X: Any) -> bool:
+    """Whether X is a dict of arrays; one of the sparse formats is a dict, too."""
+    return isinstance(X, Mapping) and not sparse.issparse(X)
 
 
 def to_host(array: Any) -> Any:

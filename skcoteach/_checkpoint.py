@@ -216,6 +216,11 @@ def _name(estimator: Any, given: ValidatedData, beside: LabelledInputs | None) -
 
 def _parts_of(inputs: Inputs) -> Iterator[Any]:
     X = inputs.X
+    if isinstance(X, dict):
+        for key in sorted(X):
+            yield key
+            yield X[key]
+        return
     if isinstance(X, (np.ndarray, Tensor)) or sparse.issparse(X):
         yield X
         return

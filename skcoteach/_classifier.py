@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skcoteach._arrays import to_host, to_namespace_of
+from skcoteach._arrays import is_dict, to_host, to_namespace_of
 from skcoteach._checkpoint import Checkpoint
 from skcoteach._config import PREFIXES, is_prefixed, meant_by, refuse_odd_numbers, resolve
 from skcoteach._data.inputs import CPU
@@ -331,7 +331,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         lr: float = 1e-3,
         epoch_decay_start: int | None = None,
         class_weight: dict[Any, float] | str | None = None,
-        augment: Callable[[Tensor], Tensor] | None = None,
+        augment: Callable[[Any], Any] | None = None,
         average_decay: float | None = None,
         device: str | int | torch.device = "auto",
         precision: str = "float32",
@@ -851,7 +851,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     def _predict(self, X: Any, method: str, combine: Callable[..., Tensor]) -> Tensor:
         """Both networks' logits on X, combined, (n_samples, n_classes) on the device of the networks."""
         check_is_fitted(self)
-        if not is_items(X):
+        if not (is_items(X) or is_dict(X)):
             check_same_namespace(X, self, attribute="forget_rate_schedule_", method=method)
         inputs = check_X(self, X, reset=False)
         check_form(inputs.form, self._state.form, type(self).__name__)

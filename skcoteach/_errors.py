@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 import sklearn.callback
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from skcoteach._batches import Batch, described
 
 _PACKAGE = os.path.dirname(os.path.realpath(__file__)) + os.sep
 _TORCH = os.path.dirname(os.path.realpath(torch.__file__)) + os.sep
@@ -25,6 +27,8 @@ _WRAPPERS = (
 
 #: In which what users hand over is read.
 _LIBRARIES = ("narwhals", "numpy", "pandas", "scipy", "skcoteach", "sklearn", "torch")
+#: What a ``forward`` says that takes other keywords than it was given.
+_OTHER_KEYWORDS = re.compile(r"\bforward\(\) (got an unexpected keyword|missing \d+ required|got multiple values)")
 #: What torch raises where it is given what it cannot compute with.
 COMPUTING = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
 
@@ -102,25 +106,29 @@ def _package_of(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def explained(network: nn.Module, inputs: Tensor) -> Iterator[None]:
+def explained(network: nn.Module, inputs: Batch) -> Iterator[None]:
     """Where torch cannot compile or compute a network, say what it was given; the user's own errors pass as they are.
 
     Raises
     ------
     ValueError
-        If torch complains.
+        If torch complains, or if ``forward`` takes other keywords than the entries of X.
     """
     try:
         yield
     except Exception as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise ValueError(f"compile=True cannot be done here: {first_line(error)}. Use compile=False.") from error
+        if isinstance(inputs, dict) and isinstance(error, TypeError) and _OTHER_KEYWORDS.search(str(error)):
+            raise ValueError(
+                f"{type(network).__name__} does not take the entries of X, {', '.join(inputs)}, which reach its "
+                f"forward as keywords: {first_line(error)}"
+            ) from error
         computing = isinstance(error, COMPUTING) and not is_of_the_device(error)
         if not computing or not raised_by_torch(error) or _is_told(error):
             raise
         raise ValueError(
-            f"{type(network).__name__} cannot take a batch of X with shape {tuple(inputs.shape)} and dtype "
-            f"{inputs.dtype}: {error}"
+            f"{type(network).__name__} cannot take a batch of X with {described(inputs)}: {error}"
         ) from error
 
 

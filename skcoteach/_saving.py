@@ -13,9 +13,10 @@ from torch.nn.parameter import is_lazy
 
 from skcoteach import _state_file, networks
 from skcoteach._arrays import to_host
+from skcoteach._batches import Batch, call
 from skcoteach._classifier import CoTeachingClassifier
 from skcoteach._config import resolve
-from skcoteach._data.inputs import CPU, InputForm
+from skcoteach._data.inputs import BOOLS, CPU, InputForm
 from skcoteach._errors import warn_user
 from skcoteach._fitted import FitState
 from skcoteach._pickling import is_available
@@ -35,7 +36,7 @@ KINDS_OF_CLASSES, TYPES_OF_CLASSES = "biufUO", (bool, int, float, str)
 #: Fitted numbers, and arrays; those that an estimator may lack are None then.
 NUMBERS = ("temperature_", "forget_rate_", "n_iter_", "noise_rate_", "noise_rate_std_", "n_features_in_")
 ARRAYS = ("forget_rate_schedule_", "class_forget_rates_", "noise_matrix_")
-MAY_BE_MISSING = ("noise_rate_", "noise_rate_std_")
+MAY_BE_MISSING = ("noise_rate_", "noise_rate_std_", "n_features_in_")
 #: Of the values in a file, by name, their types.
 FORM: dict[str, Any] = {
     "parameters": dict, "given_again": dict, "left_out": list, "networks": list, "device": str, "precision": str,
@@ -164,7 +165,7 @@ def _checked(values: Any) -> dict[str, Any]:
     sound = (
         numbers.keys() == set(NUMBERS)
         and all(isinstance(numbers[name], (int, float)) for name in NUMBERS if name not in MAY_BE_MISSING)
-        and all(numbers[name] is None or isinstance(numbers[name], float) for name in MAY_BE_MISSING)
+        and all(numbers[name] is None or isinstance(numbers[name], (int, float)) for name in MAY_BE_MISSING)
         and arrays.keys() == set(ARRAYS)
         and all(each is None or isinstance(each, Tensor) for each in arrays.values())
         and isinstance(classes, list)
@@ -241,7 +242,7 @@ def _rebuilt(values: dict[str, Any], given: dict[str, Any]) -> CoTeachingClassif
     try:
         estimator = _unfitted(values, given)
         classes = np.array(values["classes"]["values"], dtype=values["classes"]["dtype"])
-        form = InputForm(**values["form"] | {"item_shape": tuple(values["form"]["item_shape"])})
+        form = _form(values["form"])
         device = torch.device(values["device"])
         config = resolve(
             estimator.get_params(deep=False) | {"precision": values["precision"]},
@@ -262,6 +263,13 @@ def _rebuilt(values: dict[str, Any], given: dict[str, Any]) -> CoTeachingClassif
     return estimator._assign(fitted | {"modules_": pair, "_state": state})
 
 
+def _form(values: dict[str, Any]) -> InputForm:
+    entries = values["entries"]
+    if entries is not None:
+        entries = {key: _form(each) for key, each in entries.items()}
+    return InputForm(**values | {"item_shape": tuple(values["item_shape"]), "entries": entries})
+
+
 def _unfitted(values: dict[str, Any], given: dict[str, Any]) -> CoTeachingClassifier:
     parameters = dict(values["parameters"])
     parameters["optimizer"] = OPTIMIZERS[parameters["optimizer"]]
@@ -280,9 +288,16 @@ def _networks(config: TrainingConfig, form: InputForm, n_classes: int, states: l
 
 def _give_lazy_layers_their_shapes(network: nn.Module, form: InputForm, config: TrainingConfig) -> None:
     if any(is_lazy(each) for each in (*network.parameters(), *network.buffers())):
-        dtype = torch.int64 if form.as_indices else config.dtype
         with torch.no_grad():
-            network(torch.zeros(2, *form.item_shape, dtype=dtype, device=config.device))
+            call(network, _zeros(form, config))
+
+
+def _zeros(form: InputForm, config: TrainingConfig) -> Batch:
+    """Two examples."""
+    if form.entries is not None:
+        return {key: _zeros(each, config) for key, each in form.entries.items()}  # type: ignore[misc]
+    dtype = torch.int64 if form.as_indices else torch.bool if form.kind == BOOLS else config.dtype
+    return torch.zeros(2, *form.item_shape, dtype=dtype, device=config.device)
 
 
 def _take_over(network: nn.Module, saved: dict[str, dict]) -> None:

@@ -14,6 +14,7 @@ PACKAGE = Path(skcoteach.__file__).parent
 FLOORS = [
     {
         "_arrays",
+        "_batches",
         "_digest",
         "_errors",
         "_interrupts",

@@ -1,10 +1,10 @@
-"""X of every kind as tensors on a device, converting no more than was asked for.
+"""X of every kind as tensors on a device, converting no more than was asked for; a dict as a dict of tensors.
 
 What is valid input is decided in ``validation``, who fetches examples and when in ``streaming``.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,24 +15,57 @@ from scipy import sparse
 from torch import Tensor
 from torch.utils.data import Dataset, StackDataset, Subset, TensorDataset
 
+from skcoteach._batches import Batch
+
 CPU = torch.device("cpu")
 
-BYTES, INTEGERS, FLOATS = "uint8 images", "integers", "floating point numbers"
+BYTES, INTEGERS, FLOATS, BOOLS = "uint8 images", "integers", "floating point numbers", "bools"
 
 
-def item_of(items: Dataset | Sequence, position: int) -> Tensor:
+def item_of(items: Dataset | Sequence, position: int) -> Batch:
     """The x of an item of a Dataset or list, which is x or a tuple that starts with x.
 
     Raises
     ------
     TypeError
-        If x cannot be made a tensor, or if there is none.
+        If x cannot be made a tensor or a dict of these, or if there is none.
     ValueError
-        If it is a tensor without numbers that a dense one could hold.
+        If it is a tensor without numbers that a dense one could hold, or has keys that cannot be keywords.
     """
-    item = items[position]
+    x = _x_of(items[position])
     with _read_only_is_fine():
-        return _as_tensor(item[0] if isinstance(item, tuple) and item else item, position)
+        if isinstance(x, Mapping):
+            keys = sorted_keys(x, f"item {position} of X")
+            return {key: _as_tensor(x[key], position, name_of(key)) for key in keys}
+        return _as_tensor(x, position)
+
+
+def _x_of(item: Any) -> Any:
+    return item[0] if isinstance(item, tuple) and item else item
+
+
+def name_of(key: str) -> str:
+    """An entry of a dict, for messages."""
+    return f"X[{key!r}]"
+
+
+def sorted_keys(x: Mapping, name: str) -> list[str]:
+    """The keys of a dict, if they can be keywords; sorted, so that their order never matters.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or if one cannot be a keyword.
+    """
+    if not len(x):
+        raise ValueError(f"{name} is a dict without entries.")
+    odd = [key for key in x if not (isinstance(key, str) and key.isidentifier())]
+    if odd:
+        raise ValueError(
+            f"The keys of {name} become keywords of forward, so they must be strings that could be names; got "
+            f"{odd[0]!r}."
+        )
+    return sorted(x)
 
 
 def _items_of(items: Dataset | Sequence, positions: list[int]) -> list:
@@ -57,30 +90,30 @@ def _gives_several(items: Dataset | Sequence) -> bool:
     return "__getitems__" in vars(defined_by) and defined_by is not StackDataset
 
 
-def _as_tensor(x: Any, position: int) -> Tensor:
+def _as_tensor(x: Any, position: int, name: str = "X") -> Tensor:
     if isinstance(x, tuple) and not x:
-        raise TypeError(f"Item {position} of X is an empty tuple; an item is x, or a tuple that starts with x.")
+        raise TypeError(f"Item {position} of {name} is an empty tuple; an item is x, or a tuple that starts with x.")
     if isinstance(x, Tensor):
-        return _dense_item(x.detach(), position)
+        return _dense_item(x.detach(), position, name)
     try:
         if isinstance(x, np.ndarray) and x.ndim:  # torch has neither other byte orders nor steps backwards
             x = np.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
         made = torch.as_tensor(x, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
-            "The items of X must be tensors, arrays or numbers, or tuples that start with one of these; item "
+            f"The items of {name} must be tensors, arrays or numbers, or tuples that start with one of these; item "
             f"{position} has {type(x).__name__}. Convert it in the Dataset (a transform, say; a list to a tuple)."
         ) from error
-    return _dense_item(made, position)
+    return _dense_item(made, position, name)
 
 
-def _dense_item(x: Tensor, position: int) -> Tensor:
+def _dense_item(x: Tensor, position: int, name: str) -> Tensor:
     """The x of an item, if it is a dense tensor of real numbers."""
     if x.is_complex():
-        raise ValueError(f"Complex data not supported: item {position} of X is complex.")
+        raise ValueError(f"Complex data not supported: item {position} of {name} is complex.")
     if not _has_real_numbers(x):
         kind = "on the meta device" if x.is_meta else f"of layout {x.layout}" if not x.is_quantized else "quantized"
-        raise ValueError(f"Item {position} of X is a tensor {kind}; a dense one with numbers is expected.")
+        raise ValueError(f"Item {position} of {name} is a tensor {kind}; a dense one with numbers is expected.")
     return x
 
 
@@ -95,27 +128,37 @@ class InputForm:
     Attributes
     ----------
     item_shape : tuple of int
-        Shape of one example.
+        Shape of one example; empty, where it is a dict.
     kind : str
-        "uint8 images", "integers" or "floating point numbers".
+        "uint8 images", "integers" or "floating point numbers"; of an entry of a dict also "bools", of a dict "dicts".
     as_indices : bool
-        Whether integers are indices of an embedding.
+        Whether integers stay integers: as indices of an embedding, or in a dict.
+    entries : dict of str to InputForm, or None
+        Of a dict, by its keys, which are sorted.
     """
 
     item_shape: tuple[int, ...]
     kind: str
     as_indices: bool = False
+    entries: "dict[str, InputForm] | None" = None
+
+    @property
+    def size(self) -> int:
+        """Numbers in an example."""
+        if self.entries is None:
+            return torch.Size(self.item_shape).numel()
+        return sum(each.size for each in self.entries.values())
 
 
 class Inputs:
     """Any examples of X as one tensor for the networks; X is used where it lies and never changed.
 
     Integers become numbers of the training's precision unless they are indices of an embedding, and bytes of images
-    (uint8 items of two or more axes) are divided by 255.
+    (uint8 items of two or more axes) are divided by 255. Of a dict the integers and bools stay what they are.
 
     Parameters
     ----------
-    X : ndarray, Tensor, csr matrix or array, Dataset or sequence of items
+    X : ndarray, Tensor, csr matrix or array, Dataset or sequence of items, or dict of ndarrays and Tensors
         Validated input of shape (n_samples, ...).
     device : torch.device
         Where the examples are wanted.
@@ -123,8 +166,10 @@ class Inputs:
         In which precision.
     as_indices : bool
         Whether integers are indices of an embedding.
-    resident : Tensor of shape (n_samples, ...), optional
-        X on the device, where :meth:`moved_to_device` has copied it.
+    in_dict : bool
+        Whether X is an entry of a dict.
+    resident : Tensor of shape (n_samples, ...), or dict of such, optional
+        X, or some entries of it, on the device, where :meth:`moved_to_device` has copied it.
     """
 
     def __init__(
@@ -134,18 +179,30 @@ class Inputs:
         dtype: torch.dtype = torch.float32,
         *,
         as_indices: bool = False,
-        resident: Tensor | None = None,
+        in_dict: bool = False,
+        resident: Batch | None = None,
     ):
         self.X = X
+        self.device, self.dtype = device, dtype
+        self._entries: dict[str, Inputs] = {}
+        self._source: Tensor | None = None
+        self.form: InputForm
+        if isinstance(X, dict):
+            there = resident if isinstance(resident, dict) else {}
+            self._entries = {
+                key: Inputs(X[key], device, dtype, in_dict=True, resident=there.get(key)) for key in sorted(X)
+            }
+            self.form = _form_of_dict({key: each.form for key, each in self._entries.items()})
+            return
         if isinstance(X, (Tensor, np.ndarray)) or sparse.issparse(X):
-            item_shape, source_dtype = tuple(X.shape[1:]), X.dtype
+            self.form = _form_of(X, X.shape[1:], as_indices=as_indices, in_dict=in_dict)
         else:
             first = item_of(X, 0)
-            item_shape, source_dtype = tuple(first.shape), first.dtype
-        kind = _kind(source_dtype, len(item_shape))
-        self.form = InputForm(item_shape, kind, as_indices and kind != FLOATS)
-        self.device, self.dtype = device, dtype
-        self._source = self._open() if resident is None else resident
+            if isinstance(first, dict):
+                self.form = _form_of_dict({key: _form_of(x, x.shape, in_dict=True) for key, x in first.items()})
+            else:
+                self.form = _form_of(first, first.shape, as_indices=as_indices)
+        self._source = self._open() if resident is None else resident  # type: ignore[assignment]
 
     def to(self, device: torch.device, dtype: torch.dtype, *, as_indices: bool) -> "Inputs":
         """The same X, wanted elsewhere or in another precision."""
@@ -153,40 +210,70 @@ class Inputs:
 
     def moved_to_device(self) -> "Inputs":
         """With X as a whole on the device, if it is a GPU of which this takes less than half of the free memory."""
-        if self._source is None or not self._source.is_cpu or self.device.type != "cuda":
+        parts = self._entries or {"": self}
+        sources = {key: each._source for key, each in parts.items() if each._source is not None}
+        wanted = {key: source for key, source in sources.items() if source.is_cpu}
+        if not wanted or self.device.type != "cuda":
             return self
-        dtype = self._source.dtype if self.form.as_indices or self.form.kind == BYTES else self.dtype
-        if 2 * self._source.numel() * dtype.itemsize >= torch.cuda.mem_get_info(self.device)[0]:
+        dtypes = {key: parts[key]._dtype_on_device(source) for key, source in wanted.items()}
+        n_bytes = sum(source.numel() * dtypes[key].itemsize for key, source in wanted.items())
+        if 2 * n_bytes >= torch.cuda.mem_get_info(self.device)[0]:
             return self
-        resident = torch.empty(self._source.shape, dtype=dtype, device=self.device)
-        for some, there in zip(self._source.split(4096), resident.split(4096), strict=True):
-            there.copy_(some)
+        for key, source in wanted.items():
+            sources[key] = torch.empty(source.shape, dtype=dtypes[key], device=self.device)
+            for some, there in zip(source.split(4096), sources[key].split(4096), strict=True):
+                there.copy_(some)
+        resident: Batch = sources if self._entries else sources[""]
         return Inputs(self.X, self.device, self.dtype, as_indices=self.form.as_indices, resident=resident)
 
+    def _dtype_on_device(self, source: Tensor) -> torch.dtype:
+        """In which X as a whole is kept there."""
+        form = self.form
+        return source.dtype if form.as_indices or form.kind in (BYTES, BOOLS) else self.dtype
+
     def __len__(self) -> int:
+        if self._entries:
+            return len(next(iter(self._entries.values())))
         return self.X.shape[0] if sparse.issparse(self.X) else len(self.X)
 
-    def __getitem__(self, indices: Tensor | slice) -> Tensor:
+    def __getitem__(self, indices: Tensor | slice) -> Batch:
         """The examples with these indices, (n,) int64 on the CPU, as a tensor of shape (n, ...) on the device.
 
-        Those of a slice may share memory with X.
+        Those of a slice may share memory with X. Of a dict, a dict of such tensors, in the order of its keys.
         """
         return self.convert(self.read(indices))
 
-    def read(self, indices: Tensor | slice) -> Tensor:
+    def read(self, indices: Tensor | slice) -> Batch:
         """Examples where they lie, in their own dtype or, if that has more digits than is wanted, in the wanted one."""
-        batch = self._gather(indices)
-        too_wide = self.form.kind == FLOATS and batch.itemsize > self.dtype.itemsize
+        return self._of_each(self._narrowed, self._gather(indices))
+
+    def convert(self, batch: Batch) -> Batch:
+        """What was read, on the device and as the networks take it."""
+        return self._of_each(self._converted, batch)
+
+    def _of_each(self, function: Callable[[Tensor, InputForm], Tensor], batch: Batch) -> Batch:
+        if self.form.entries is None:
+            return function(batch, self.form)  # type: ignore[arg-type]
+        return {key: function(batch[key], form) for key, form in self.form.entries.items()}  # type: ignore[index]
+
+    def _narrowed(self, batch: Tensor, form: InputForm) -> Tensor:
+        too_wide = form.kind == FLOATS and batch.itemsize > self.dtype.itemsize
         return batch.to(self.dtype) if too_wide else batch
 
-    def convert(self, batch: Tensor) -> Tensor:
-        """What was read, on the device and as the networks take it."""
+    def _converted(self, batch: Tensor, form: InputForm) -> Tensor:
         # towards the CPU a copy that does not block would be read before it has arrived
         batch = batch.to(self.device, non_blocking=self.device.type != "cpu")
-        if self.form.as_indices:
+        if form.as_indices:
             return batch.long()
+        if form.kind == BOOLS:
+            return batch
         batch = batch.to(self.dtype)
-        return batch / 255 if self.form.kind == BYTES else batch
+        return batch / 255 if form.kind == BYTES else batch
+
+    @property
+    def by_name(self) -> dict[str, "Inputs"]:
+        """X, or the arrays of a dict, by what the user calls them."""
+        return {name_of(key): each for key, each in self._entries.items()} or {"X": self}
 
     def columns_that_lose_digits(self, indices: Tensor) -> list[int]:
         """Columns of a table of which the wanted precision does not hold the differences between these examples.
@@ -197,7 +284,8 @@ class Inputs:
         known = isinstance(self.X, (Tensor, np.ndarray)) or sparse.issparse(self.X)
         if not known or self.form.kind != FLOATS or len(self.form.item_shape) > 1:
             return []
-        exact = self._gather(indices)
+        exact: Any = self._gather(indices)
+        exact = exact.reshape(len(exact), -1)  # an entry of a dict may have a number for each example
         if exact.itemsize <= self.dtype.itemsize:
             return []
         size = exact.abs().amax(0)
@@ -213,7 +301,9 @@ class Inputs:
 
     @property
     def is_far(self) -> bool:
-        """Whether examples are arrays on the disk, or in another memory than the device's."""
+        """Whether examples are arrays on the disk, or in another memory than the device's; or some entries are."""
+        if self._entries:
+            return any(each.is_far for each in self._entries.values())
         if self._source is None and not isinstance(self.X, np.ndarray) and not sparse.issparse(self.X):
             return False
         return _is_mapped(self.X) or (self.device.type != "cpu" and (self._source is None or self._source.is_cpu))
@@ -221,6 +311,8 @@ class Inputs:
     @property
     def is_on_device(self) -> bool:
         """Whether X lies on the device."""
+        if self._entries:
+            return all(each.is_on_device for each in self._entries.values())
         return self._source is not None and self._source.device.type == self.device.type
 
     def _open(self) -> Tensor | None:
@@ -234,7 +326,9 @@ class Inputs:
                 return torch.from_numpy(self.X)
         return None
 
-    def _gather(self, indices: Tensor | slice) -> Tensor:
+    def _gather(self, indices: Tensor | slice) -> Batch:
+        if self._entries:
+            return {key: each._gather(indices) for key, each in self._entries.items()}  # type: ignore[misc]
         if isinstance(indices, slice):
             if self._source is not None:
                 return self._source[indices]
@@ -248,35 +342,60 @@ class Inputs:
             return torch.from_numpy(dense.astype(_native(dense.dtype), copy=False))
         return self._stack_items(indices.tolist())
 
-    def _stack_items(self, positions: list[int]) -> Tensor:
-        """These items as one tensor; they are looked at one by one only where they do not fit together."""
-        xs = [x[0] if isinstance(x, tuple) and x else x for x in _items_of(self.X, positions)]
-        with suppress(RuntimeError, TypeError, ValueError):
-            batch = self._stacked(xs)
-            if batch is not None and batch.shape[1:] == self.form.item_shape and _has_real_numbers(batch):
-                return batch
-        with _read_only_is_fine():
-            items = [_as_tensor(x, position) for x, position in zip(xs, positions, strict=True)]
-        self._check_shapes(items)
-        return torch.stack(items)
+    def _stack_items(self, positions: list[int]) -> Batch:
+        xs = [_x_of(item) for item in _items_of(self.X, positions)]
+        if self.form.entries is None:
+            return _stack(xs, self.form, positions)
+        _check_keys(xs, self.form.entries, positions)
+        batch = {
+            key: _stack([x[key] for x in xs], form, positions, name_of(key)) for key, form in self.form.entries.items()
+        }
+        for key, form in self.form.entries.items():
+            kind = _form_of(batch[key], form.item_shape, in_dict=True).kind
+            if kind != form.kind:
+                raise ValueError(f"The items of {name_of(key)} are of different kinds: {form.kind} and {kind}.")
+        return batch
 
-    def _stacked(self, xs: list) -> Tensor | None:
-        """As one by one, but faster; None where that cannot be."""
-        if isinstance(xs[0], Tensor):
-            return torch.stack(xs).detach()
-        if all(isinstance(x, np.ndarray) for x in xs):
-            # their axes lie in memory as they would one by one
-            batch = np.empty((len(xs), *self.form.item_shape), dtype=xs[0].dtype.newbyteorder("="))
-            return torch.from_numpy(np.stack(xs, out=batch, casting="equiv"))
-        return _stack_numbers(xs) if all(type(x) is list for x in xs) else None
 
-    def _check_shapes(self, items: list[Tensor]) -> None:
-        for item in items:
-            if tuple(item.shape) != self.form.item_shape:
-                raise ValueError(
-                    f"The items of X have different shapes: {self.form.item_shape} and {tuple(item.shape)}. All items "
-                    "of a Dataset or list must have one shape, so that they can be stacked to a batch."
-                )
+def _check_keys(xs: list, entries: dict[str, InputForm], positions: list[int]) -> None:
+    for x, position in zip(xs, positions, strict=True):
+        if not isinstance(x, Mapping):
+            raise TypeError(
+                f"The items of X must all be dicts, as the first one is; item {position} has {type(x).__name__}."
+            )
+        if x.keys() != entries.keys():
+            raise ValueError(
+                f"The items of X must have the same keys: the first one has {', '.join(entries)}, item {position} has "
+                f"{', '.join(map(str, x)) or 'none'}."
+            )
+
+
+def _stack(xs: list, form: InputForm, positions: list[int], name: str = "X") -> Tensor:
+    """Items as one tensor; they are looked at one by one only where they do not fit together."""
+    with suppress(RuntimeError, TypeError, ValueError):
+        batch = _stacked(xs, form.item_shape)
+        if batch is not None and batch.shape[1:] == form.item_shape and _has_real_numbers(batch):
+            return batch
+    with _read_only_is_fine():
+        items = [_as_tensor(x, position, name) for x, position in zip(xs, positions, strict=True)]
+    for item in items:
+        if tuple(item.shape) != form.item_shape:
+            raise ValueError(
+                f"The items of {name} have different shapes: {form.item_shape} and {tuple(item.shape)}. All items "
+                "of a Dataset or list must have one shape, so that they can be stacked to a batch."
+            )
+    return torch.stack(items)
+
+
+def _stacked(xs: list, item_shape: tuple[int, ...]) -> Tensor | None:
+    """As one by one, but faster; None where that cannot be."""
+    if isinstance(xs[0], Tensor):
+        return torch.stack(xs).detach()
+    if all(isinstance(x, np.ndarray) for x in xs):
+        # their axes lie in memory as they would one by one
+        batch = np.empty((len(xs), *item_shape), dtype=xs[0].dtype.newbyteorder("="))
+        return torch.from_numpy(np.stack(xs, out=batch, casting="equiv"))
+    return _stack_numbers(xs) if all(type(x) is list for x in xs) else None
 
 
 def _stack_numbers(rows: list[list]) -> Tensor | None:
@@ -305,7 +424,9 @@ def _read_only_is_fine() -> Iterator[None]:
         yield
 
 
-_TORCH_DTYPES = {np.dtype(t) for t in ("float32", "float64", "float16", "uint8", "int8", "int16", "int32", "int64")}
+_TORCH_DTYPES = {
+    np.dtype(t) for t in ("bool", "float32", "float64", "float16", "uint8", "int8", "int16", "int32", "int64")
+}
 
 
 def _native(dtype: np.dtype) -> np.dtype:
@@ -315,6 +436,18 @@ def _native(dtype: np.dtype) -> np.dtype:
     if dtype.kind == "u" and dtype.itemsize > 1:
         return np.dtype("int64") if dtype.itemsize < 8 else np.dtype("float64")
     return dtype.newbyteorder("=")
+
+
+def _form_of_dict(entries: dict[str, InputForm]) -> InputForm:
+    return InputForm((), "dicts", entries=entries)
+
+
+def _form_of(array: Any, item_shape: Sequence[int], *, as_indices: bool = False, in_dict: bool = False) -> InputForm:
+    """Of examples of this shape that an array holds."""
+    kind = _kind(array.dtype, len(item_shape))
+    if in_dict and array.dtype in (torch.bool, np.bool_):
+        kind = BOOLS
+    return InputForm(tuple(item_shape), kind, kind == INTEGERS if in_dict else as_indices and kind != FLOATS)
 
 
 def _kind(dtype: torch.dtype | np.dtype, item_ndim: int) -> str:

@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from skcoteach._batches import Batch, each_tensor, tensors_of
 from skcoteach._data.inputs import Inputs, item_of
 
 #: Processes that load the items of a Dataset for an accelerator, where there are as many cores to spare.
 MOST_WORKERS = 4
 
 
-def stream(inputs: Inputs, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def stream(inputs: Inputs, order: Tensor, size: int) -> Iterator[tuple[Tensor, Batch]]:
     """The examples of an order, in blocks, without waiting for the device.
 
     The items of a Dataset are loaded by processes if an accelerator waits for them. Other examples that are on the
@@ -38,7 +39,7 @@ def stream(inputs: Inputs, order: Tensor, size: int) -> Iterator[tuple[Tensor, T
     Yields
     ------
     indices : Tensor of shape (n,), int64, on the device
-    block : Tensor of shape (n, ...), on the device
+    block : Tensor of shape (n, ...), or dict of such, on the device
         The examples with these indices, as ``inputs`` gives them.
     """
     on_cuda = inputs.device.type == "cuda"
@@ -62,7 +63,8 @@ def _may_fork(inputs: Inputs) -> bool:
     """Whether processes can be forked here, as is usual on Linux, and can load the items."""
     chosen = multiprocessing.get_start_method(allow_none=True)
     fork = chosen == "fork" or (chosen is None and sys.platform == "linux")
-    return fork and not multiprocessing.current_process().daemon and item_of(inputs.X, 0).is_cpu
+    may = fork and not multiprocessing.current_process().daemon
+    return may and all(each.is_cpu for each in tensors_of(item_of(inputs.X, 0)))
 
 
 class _Blocks(TorchDataset):
@@ -75,11 +77,11 @@ class _Blocks(TorchDataset):
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, number: int) -> Tensor:
+    def __getitem__(self, number: int) -> Batch:
         return self.inputs.read(self.parts[number])
 
 
-def _by_processes(inputs: Inputs, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+def _by_processes(inputs: Inputs, parts: Sequence[Tensor]) -> Iterator[Batch]:
     on_cuda = inputs.device.type == "cuda"
     blocks = DataLoader(
         _Blocks(inputs, parts),
@@ -92,7 +94,7 @@ def _by_processes(inputs: Inputs, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         yield inputs.convert(block)
 
 
-def _read_ahead(inputs: Inputs, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+def _read_ahead(inputs: Inputs, parts: Sequence[Tensor]) -> Iterator[Batch]:
     with ThreadPoolExecutor(max_workers=1) as thread:
         sent = _Sender(inputs)
         coming = thread.submit(sent, parts[0])
@@ -110,17 +112,19 @@ class _Sender:
         self.inputs = inputs
         self.stream = torch.cuda.Stream(inputs.device) if inputs.device.type == "cuda" else None
 
-    def __call__(self, part: Tensor) -> Tensor:
-        block = self.inputs.read(part)
+    def __call__(self, part: Tensor) -> Batch:
+        return each_tensor(self._sent, self.inputs.read(part))
+
+    def _sent(self, block: Tensor) -> Tensor:
         if self.stream is not None and block.device.type == "cpu":
             block = block.pin_memory()
         with nullcontext() if self.stream is None else torch.cuda.stream(self.stream):
             return block.to(self.inputs.device, non_blocking=self.stream is not None)
 
-    def arrived(self, block: Tensor) -> Tensor:
+    def arrived(self, block: Batch) -> Batch:
         """The block, once it is there; the host does not wait for that."""
         if self.stream is not None:
             here = torch.cuda.current_stream(self.inputs.device)
             here.wait_stream(self.stream)
-            block.record_stream(here)
+            each_tensor(lambda tensor: tensor.record_stream(here), block)
         return self.inputs.convert(block)

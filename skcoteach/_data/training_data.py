@@ -97,12 +97,17 @@ class TrainingData:
 
 def warn_of_lost_digits(data: TrainingData) -> None:
     """Warn of columns of a table whose numbers are too much alike, too large or too small for the precision."""
-    some = max(min(NUMBERS_LOOKED_AT // max(data.inputs.form.item_shape[0], 1), len(data.drawn)), 1)
-    columns = data.inputs.columns_that_lose_digits(data.drawn[:: -(-len(data.drawn) // some)])
+    for name, inputs in data.inputs.by_name.items():
+        _warn_of_lost_digits(name, inputs, data.drawn)
+
+
+def _warn_of_lost_digits(name: str, inputs: Inputs, drawn: Tensor) -> None:
+    some = max(min(NUMBERS_LOOKED_AT // max(inputs.form.size, 1), len(drawn)), 1)
+    columns = inputs.columns_that_lose_digits(drawn[:: -(-len(drawn) // some)])
     if columns:
         listed = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
         warn_user(
-            f"Column(s) {listed} of X: float32 does not hold the differences between the values (they are far from "
-            "zero) or the values themselves (too large or too small). Scale X, with "
+            f"Column(s) {listed} of {name}: float32 does not hold the differences between the values (they are far "
+            "from zero) or the values themselves (too large or too small). Scale X, with "
             'sklearn.preprocessing.StandardScaler say, or use precision="float64".'
         )

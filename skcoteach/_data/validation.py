@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.utils import column_or_1d, compute_class_weight
+from sklearn.utils import check_array, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, StackDataset
 
-from skcoteach._arrays import is_foreign, to_host, to_tensor
-from skcoteach._data.inputs import InputForm, Inputs, item_of
+from skcoteach._arrays import is_dict, is_foreign, to_host, to_tensor
+from skcoteach._batches import tensors_of
+from skcoteach._data.inputs import InputForm, Inputs, item_of, name_of, sorted_keys
 from skcoteach._errors import named
 from skcoteach._sklearn import InvalidParameterError, check_1d_labels, check_sample_weight
 
@@ -143,14 +144,14 @@ def _blaming(name: str) -> Iterator[None]:
 
 @named("X")
 def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
-    """Validate X and set or compare ``n_features_in_`` and ``feature_names_in_``.
+    """Validate X and set or compare ``n_features_in_`` and ``feature_names_in_``, which a dict has not.
 
     Parameters
     ----------
     estimator : CoTeachingClassifier
         Its attributes are set if ``reset``, else compared with.
-    X : array-like, Tensor, sparse matrix, data frame, Dataset or list of items
-        Of shape (n_samples, ...), with at least one more axis.
+    X : array-like, Tensor, sparse matrix, data frame, dict of arrays, Dataset or list of items
+        Of shape (n_samples, ...), with at least one more axis; entries of a dict need none.
 
     Returns
     -------
@@ -163,11 +164,15 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
     TypeError
         If X is a Dataset without a length, or something that is no data.
     """
-    if is_items(X):
+    X = _opened(X)
+    if is_dict(X):
+        inputs = Inputs(_checked_entries(estimator, X))
+    elif is_items(X):
         inputs = _check_items(estimator, X)
-        validate_data(estimator, np.empty((1, *inputs.form.item_shape[:1])), reset=reset, skip_check_array=True)
+        if inputs.form.entries is None:
+            validate_data(estimator, np.empty((1, *inputs.form.item_shape[:1])), reset=reset, skip_check_array=True)
     elif isinstance(X, Tensor) or is_foreign(X):
-        inputs = _check_tensor(estimator, X if isinstance(X, Tensor) else to_tensor(X))
+        inputs = Inputs(_checked_tensor(estimator, X if isinstance(X, Tensor) else to_tensor(X)))
         validate_data(estimator, inputs.X, reset=reset, skip_check_array=True)
     else:
         _check_is_data(X)
@@ -186,7 +191,56 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
         if X.dtype.kind not in "biuf":
             raise ValueError(f"X must hold numbers; its dtype is {X.dtype}.")
         inputs = Inputs(X)
+    if reset and inputs.form.entries is not None:  # of an earlier fit
+        for name in ("n_features_in_", "feature_names_in_"):
+            vars(estimator).pop(name, None)
     return inputs
+
+
+def _opened(X: Any) -> Any:
+    """The dict of a StackDataset that has been made of nothing but arrays and tensors."""
+    arrays = getattr(X, "datasets", None) if type(X) is StackDataset else None
+    is_open = isinstance(arrays, dict) and all(isinstance(each, (np.ndarray, Tensor)) for each in arrays.values())
+    return arrays if is_open else X
+
+
+def _checked_entries(estimator: Any, X: Mapping) -> dict[str, np.ndarray | Tensor]:
+    """A dict of arrays and tensors of one length, all of numbers."""
+    entries = {key: _checked_entry(estimator, X[key], name_of(key)) for key in sorted_keys(X, "X")}
+    lengths = {key: len(each) for key, each in entries.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{key}: {length}" for key, length in lengths.items())
+        raise ValueError(f"The entries of X must be equally long, one item for each example; got {listed}.")
+    return entries
+
+
+def _checked_entry(estimator: Any, X: Any, name: str) -> np.ndarray | Tensor:
+    if is_foreign(X):
+        X = to_tensor(X)
+    if isinstance(X, Tensor):
+        return _checked_tensor(estimator, X, name, n_axes=1)
+    if isinstance(X, (str, bytes, Mapping, Dataset)) or sparse.issparse(X):
+        kind = type(X).__name__
+        raise TypeError(f"{name} is a {kind}; the entries of a dict must be arrays, tensors or lists of numbers.")
+    check_not_masked(X, name)
+    try:
+        array = check_array(
+            X,
+            dtype="numeric",
+            ensure_2d=False,
+            allow_nd=True,
+            ensure_min_samples=0,
+            ensure_min_features=0,
+            input_name=name,
+        )
+    except (TypeError, ValueError) as error:
+        if name in str(error):
+            raise
+        raise ValueError(f"{name} cannot be used: {error}") from error
+    if array.ndim == 0 or array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold numbers for each example; it has dtype {array.dtype}, shape {array.shape}.")
+    _check_not_empty(estimator, f"{name}", (len(array), int(np.prod(array.shape[1:]))))
+    return array
 
 
 def _check_is_data(X: Any) -> None:
@@ -195,8 +249,6 @@ def _check_is_data(X: Any) -> None:
         raise TypeError("X is a DataLoader. Give its dataset; batches are made here, of batch_size examples.")
     if X is None or isinstance(X, (str, bytes, set, Iterator)):
         raise TypeError(f"X is a {type(X).__name__}; expected 2D array, tensor, data frame, Dataset or the like.")
-    if isinstance(X, Mapping) and not sparse.issparse(X):  # one of the sparse formats is a dict, too
-        raise TypeError("X is a dict. Give its arrays as one table (a pandas.DataFrame of it, say), or a Dataset.")
     if isinstance(X, (list, tuple)) and X and isinstance(X[0], Mapping):
         raise TypeError(
             "The items of X are dicts. Give a table: sklearn.feature_extraction.DictVectorizer makes one of them, or "
@@ -237,7 +289,9 @@ def _columns_without_numbers(X: Any) -> list:
 
 
 def is_items(X: Any) -> bool:
-    """Whether X is a Dataset or a list of what a Dataset gives (tensors, or tuples that start with x).
+    """Whether X is a Dataset or a list of what a Dataset gives (tensors, dicts, or tuples that start with x).
+
+    Dicts of nothing but Python's numbers and strings are rows of a table, not items.
 
     A sequence that has the shape of a column, as ``skorch.helper.SliceDataset`` has, is a list if it gives arrays or
     tensors.
@@ -250,6 +304,8 @@ def is_items(X: Any) -> bool:
     if not len(X):
         return is_column
     first = X[0][0] if isinstance(X[0], tuple) and X[0] else X[0]
+    if is_dict(first):
+        return not all(isinstance(each, (bool, int, float, str)) for each in first.values())
     return isinstance(first, Tensor) or ((is_column or isinstance(X[0], tuple)) and isinstance(first, np.ndarray))
 
 
@@ -266,35 +322,39 @@ def _check_items(estimator: Any, X: Any) -> Inputs:
         )
     _check_not_empty(estimator, "Dataset", (len(X),))
     first = item_of(X, 0)
-    _check_not_empty(estimator, "items of X", (1, first.numel()))
-    if first.ndim == 0:
+    for each in tensors_of(first):
+        _check_not_empty(estimator, "items of X", (1, each.numel()))
+    if isinstance(first, Tensor) and first.ndim == 0:
         raise ValueError("The items of X are single numbers. An example must have at least one axis: shape (1,), say.")
     return Inputs(X)
 
 
-def _check_tensor(estimator: Any, X: Tensor) -> Inputs:
+def _checked_tensor(estimator: Any, X: Tensor, name: str = "X", n_axes: int = 2) -> Tensor:
     X = X.detach()
     if X.layout != torch.strided:
-        raise ValueError(f"X is a tensor of layout {X.layout}. Give X.to_dense(), or a scipy sparse matrix.")
-    if X.ndim < 2:
+        or_sparse = ", or a scipy sparse matrix" if n_axes > 1 else ""
+        raise ValueError(f"{name} is a tensor of layout {X.layout}. Give {name}.to_dense(){or_sparse}.")
+    if X.ndim < n_axes == 1:
+        raise ValueError(f"{name} is a tensor without axes; an item for each example is expected.")
+    if X.ndim < n_axes:
         raise ValueError(
             f"Expected 2D array, got {X.ndim}D tensor instead, of shape {tuple(X.shape)}. Reshape your data using "
             "X.reshape(-1, 1) if it has a single feature or X.reshape(1, -1) if it is a single sample."
         )
     if X.is_meta:
-        raise ValueError("X is on the meta device: it has a shape, but no numbers.")
+        raise ValueError(f"{name} is on the meta device: it has a shape, but no numbers.")
     if X.is_quantized:
-        raise ValueError("X is a quantized tensor. Give X.dequantize().")
+        raise ValueError(f"{name} is a quantized tensor. Give {name}.dequantize().")
     if X.is_complex():
-        raise ValueError(f"Complex data not supported: X is a tensor of {X.dtype}.")
+        raise ValueError(f"Complex data not supported: {name} is a tensor of {X.dtype}.")
     _check_not_empty(estimator, "tensor", tuple(X.shape))
     # Two passes over X only if the sum of the first, which needs no memory, is not finite.
     if X.is_floating_point() and not torch.isfinite(X.sum()) and not torch.isfinite(X).all():
         raise ValueError(
-            f"Input X contains NaN or infinity. {type(estimator).__name__} does not accept missing values; see "
+            f"Input {name} contains NaN or infinity. {type(estimator).__name__} does not accept missing values; see "
             "sklearn.impute, or remove the rows that contain them."
         )
-    return Inputs(X)
+    return X
 
 
 def _check_not_empty(estimator: Any, what: str, shape: tuple[int, ...]) -> None:
@@ -319,8 +379,11 @@ def check_form(form: InputForm, fitted: InputForm, name: str) -> None:
     Raises
     ------
     ValueError
-        If an example has another shape, or if its numbers would mean something else to the networks.
+        If an example has another shape or other keys, or if its numbers would mean something else to the networks.
     """
+    if form.entries is not None or fitted.entries is not None:
+        _check_entries(form, fitted, name)
+        return
     if form.item_shape != fitted.item_shape:
         raise ValueError(
             f"X has examples of shape {form.item_shape}, but {name} was fitted on examples of shape "
@@ -332,6 +395,29 @@ def check_form(form: InputForm, fitted: InputForm, name: str) -> None:
             f"X holds {form.kind}, but {name} was fitted on {fitted.kind}. Convert X to the dtype that it was fitted "
             "on: uint8 images are divided by 255, other numbers are taken as they are."
         )
+
+
+def _check_entries(form: InputForm, fitted: InputForm, name: str) -> None:
+    if form.entries is None or fitted.entries is None:
+        kinds = [
+            "an array" if each.entries is None else f"a dict of {', '.join(each.entries)}" for each in (form, fitted)
+        ]
+        raise ValueError(f"X is {kinds[0]}, or has such items, but {name} was fitted on {kinds[1]}.")
+    if form.entries.keys() != fitted.entries.keys():
+        own, expected = (", ".join(each) for each in (form.entries, fitted.entries))
+        raise ValueError(f"X has the entries {own}, but {name} was fitted on {expected}.")
+    for key, own_form in form.entries.items():
+        before = fitted.entries[key]
+        if own_form.item_shape != before.item_shape:
+            raise ValueError(
+                f"{name_of(key)} has examples of shape {own_form.item_shape}, but {name} was fitted on examples of "
+                f"shape {before.item_shape}."
+            )
+        if own_form.kind != before.kind:  # they reach forward as they are
+            raise ValueError(
+                f"{name_of(key)} holds {own_form.kind}, but {name} was fitted on {before.kind}. Convert it to the "
+                "dtype that it was fitted on."
+            )
 
 
 def check_y(estimator: Any, y: Any, n_samples: int) -> np.ndarray:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach.schedules import (
@@ -59,7 +58,7 @@ class TrainingConfig:
     exponent: float
     class_floor: float
     epoch_decay_start: int | None
-    augment: Callable[[Tensor], Tensor] | None
+    augment: Callable[[Any], Any] | None
     average_decay: float | None
     device: torch.device
     dtype: torch.dtype

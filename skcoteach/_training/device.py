@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skcoteach._arrays import is_dict
 from skcoteach._interrupts import KINDS_OF_DEVICES, ProcessState
 from skcoteach._sklearn import InvalidParameterError
 
@@ -47,7 +48,7 @@ def choose_device(device: Any, X: Any, precision: str) -> torch.device:
     ----------
     device : "auto", str, int or torch.device
     X : Tensor or anything else
-        "auto" follows a tensor that lies on an accelerator.
+        "auto" follows a tensor that lies on an accelerator, or the first one of a dict.
     precision : {"float32", "tf32", "bf16", "float64"}
 
     Raises
@@ -56,8 +57,9 @@ def choose_device(device: Any, X: Any, precision: str) -> torch.device:
         If torch does not know the device, if it is not there, or if it lacks the precision.
     """
     if isinstance(device, str) and device == "auto":
-        if isinstance(X, Tensor) and X.device.type != "cpu":
-            return X.device
+        for each in X.values() if is_dict(X) else (X,):
+            if isinstance(each, Tensor) and each.device.type != "cpu":
+                return each.device
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         lacks_precision = accelerator is not None and accelerator.type == "mps" and precision == "float64"
         return torch.device("cpu") if accelerator is None or lacks_precision else accelerator

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from skcoteach._batches import call, each_tensor, length_of
 from skcoteach._data.inputs import Inputs
 from skcoteach._errors import explained
 from skcoteach._training.device import autocast, float32_products, sum_dtype, without_autocast
@@ -56,9 +57,8 @@ def predict(
             logits = []
             for parameter, network in zip(itertools.cycle(MODULES), networks):
                 with explained(network, batch):
-                    outputs = network(batch if share else batch.clone())
-                check_logits(outputs, parameter, len(batch), n_classes)
-                logits.append(outputs)
+                    outputs = call(network, batch if share else each_tensor(Tensor.clone, batch))
+                logits.append(check_logits(outputs, parameter, length_of(batch), n_classes))
             combined.append(combine(torch.stack(logits)))
     return torch.cat(combined)
 
@@ -73,7 +73,7 @@ def _chunks(inputs: Inputs, indices: Tensor | None) -> Sequence[Tensor | slice]:
 def chunk_size(inputs: Inputs) -> int:
     """Examples to work on at a time where no gradient is needed: few enough for activations to fit in a CPU's cache."""
     most = 2048 if inputs.device.type == "cpu" else 8192
-    return min(most, max(2**20 // max(torch.Size(inputs.form.item_shape).numel(), 1), 64))
+    return min(most, max(2**20 // max(inputs.form.size, 1), 64))
 
 
 def mean_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:

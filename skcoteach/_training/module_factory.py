@@ -6,12 +6,14 @@ train) is refused here, before the training starts. The networks themselves are 
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from skcoteach import networks
+from skcoteach._batches import call, device_of
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import explained, first_line, is_of_the_device, raised_by_call, raised_by_torch, warn_user
 from skcoteach._sklearn import InvalidParameterError
@@ -33,7 +35,7 @@ def make_networks(config: TrainingConfig, item_shape: tuple[int, ...], n_classes
     ----------
     config : TrainingConfig
     item_shape : tuple of int
-        Shape of one example.
+        Shape of one example; empty, where it is a dict.
     n_classes : int
 
     Raises
@@ -50,13 +52,15 @@ def make_networks(config: TrainingConfig, item_shape: tuple[int, ...], n_classes
             f"module is an instance of {type(module).__name__}, so module2 must be an instance too, with weights of "
             f"its own; got module2={module2!r}. Or give the class: module={type(module).__name__}."
         )
-    sizes = {"n_classes": n_classes, "n_features": torch.Size(item_shape).numel()}
+    sizes = {"n_classes": n_classes}
+    if item_shape:
+        sizes["n_features"] = torch.Size(item_shape).numel()
     if len(item_shape) > 1:
         sizes["n_channels"] = item_shape[0]
     if module is None:
         module = _default_module(item_shape)
     for each in (module, module2):
-        if each in (networks.SmallCNN, networks.CifarCNN) and len(item_shape) != 3:
+        if each in (networks.SmallCNN, networks.CifarCNN) and len(item_shape) not in (0, 3):
             raise InvalidParameterError(
                 f"{each.__name__} takes images, X of shape (n_samples, n_channels, height, width); the items of X have "
                 f"shape {item_shape}. Give images without a channel axis one (X[:, None])."
@@ -78,6 +82,12 @@ def make_networks(config: TrainingConfig, item_shape: tuple[int, ...], n_classes
 
 
 def _default_module(item_shape: tuple[int, ...]) -> type[nn.Module]:
+    if not item_shape:
+        raise InvalidParameterError(
+            "module=None makes a network for arrays, and X is a dict or has dicts as its items. Give a module whose "
+            "forward takes the entries as keywords; or give X as one table: pandas.DataFrame makes one of a dict or of "
+            "a list of dicts."
+        )
     if len(item_shape) == 1:
         return networks.MLP
     if len(item_shape) == 3:
@@ -168,11 +178,12 @@ def check_networks(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> Non
     for parameter, network in zip(MODULES, pair, strict=True):
         inputs = data.inputs[some]
         with torch.no_grad(), explained(network, inputs):
-            outputs = network.eval()(inputs)
-        check_logits(outputs, parameter, len(some), data.n_classes)
-        if outputs.device != inputs.device:
+            outputs = call(network.eval(), inputs)
+        outputs = check_logits(outputs, parameter, len(some), data.n_classes)
+        device = device_of(inputs)
+        if outputs.device != device:
             raise TypeError(
-                f"The network made by {parameter} returns logits on {outputs.device} for examples on {inputs.device}."
+                f"The network made by {parameter} returns logits on {outputs.device} for examples on {device}."
             )
         unused = [name for name, each in network.named_parameters() if is_lazy(each)]
         if unused:
@@ -215,12 +226,21 @@ def _warn_of_probabilities(outputs: Tensor, parameter: str) -> None:
 
 
 def standardize(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> None:
-    """Give the :class:`~skcoteach.networks.Standardize` layers that have seen no data their mean and deviation."""
+    """Give the :class:`~skcoteach.networks.Standardize` layers that have seen no data their mean and deviation.
+
+    Which entry of a dict reaches such a layer, nobody knows; a warning says so.
+    """
     layers = [
         m for network in pair for m in network.modules() if isinstance(m, networks.Standardize) and not m.observed
     ]
-    if layers:
+    if layers and data.inputs.form.entries is not None:
+        warn_user(
+            "X is a dict, so the Standardize layers in the networks (those of MLP, say) cannot be set from the data, "
+            "and pass on what they are given. Standardise X, or call observe of each with what will reach it."
+        )
+    elif layers:
         for indices in data.drawn.split(chunk_size(data.inputs)):
-            inputs, weights = data.inputs[indices], data.weights[indices.to(data.device)]
+            inputs: Any = data.inputs[indices]
+            weights = data.weights[indices.to(data.device)]
             for layer in layers:
                 layer.observe(inputs, weights)

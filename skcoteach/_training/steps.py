@@ -4,13 +4,16 @@ All that is done here is done on the device, which is never asked for a number. 
 ``selection``, how networks are computed in ``engines``.
 """
 
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.optim import Optimizer
 
+from skcoteach._batches import Batch, described, each_tensor, length_of
 from skcoteach._errors import first_line, is_of_the_device, raised_by_call, raised_by_torch
 from skcoteach._training.averaging import WeightAverage
 from skcoteach._training.config import TrainingConfig
@@ -53,7 +56,7 @@ class Steps:
 
     def train(
         self,
-        inputs: Tensor,
+        inputs: Batch,
         targets: Tensor,
         weights: Tensor,
         floors: Tensor,
@@ -64,7 +67,7 @@ class Steps:
 
         Parameters
         ----------
-        inputs : Tensor of shape (n, ...)
+        inputs : Tensor of shape (n, ...), or dict of such
         targets : Tensor of shape (n,), int64
             Given labels.
         weights : Tensor of shape (n,), floating
@@ -87,7 +90,8 @@ class Steps:
         given = one_hot(targets, self._n_classes).T.to(weights.dtype)  # (n_classes, n)
         labels = targets.expand(len(floors), 1, -1)
         # networks and augment get slices, made when they are needed: those of `split` must not be worked on in place
-        batches = (inputs[start : start + self._batch_size] for start in range(0, len(inputs), self._batch_size))
+        n, size = length_of(inputs), self._batch_size
+        batches = (each_tensor(operator.itemgetter(slice(i, i + size)), inputs) for i in range(0, n, size))
         cut = [each.split(self._batch_size, -1) for each in (labels, given, weights, floors)]
         nothing = [None] * len(cut[0])
         budgets = nothing if free is None else free.split(1, -1)
@@ -98,7 +102,7 @@ class Steps:
 
     def _step(
         self,
-        inputs: Tensor,
+        inputs: Batch,
         labels: Tensor,
         given: Tensor,
         weights: Tensor,
@@ -110,7 +114,7 @@ class Steps:
         if self._augment is None:
             logits = self._engine.logits(inputs)
         else:
-            logits = self._logits_of_augmented(self._augmented(inputs), inputs.shape)
+            logits = self._logits_of_augmented(self._augmented(inputs), inputs)
         log_probabilities = logits.log_softmax(1)  # (n_networks, n_classes, n)
         losses = -log_probabilities.gather(1, labels).squeeze(1)  # (n_networks, n)
         if free is None:
@@ -134,43 +138,56 @@ class Steps:
             self._average.update()
         return log_probabilities, losses, kept
 
-    def _augmented(self, inputs: Tensor) -> Tensor:
+    def _augmented(self, inputs: Batch) -> Batch:
         """The batch as ``augment`` returns it."""
+        given = dict(inputs) if isinstance(inputs, dict) else inputs  # it may take entries out
         try:
-            augmented = self._augment(inputs)  # type: ignore[misc]
+            augmented = self._augment(given)  # type: ignore[misc]
         except Exception as error:
             if is_of_the_device(error) or not (raised_by_torch(error) or raised_by_call(error)):
                 raise
-            raise ValueError(
-                f"augment cannot take a batch of X with shape {tuple(inputs.shape)} and dtype {inputs.dtype}: {error}"
-            ) from error
+            raise ValueError(f"augment cannot take a batch of X with {described(inputs)}: {error}") from error
         return check_augmented(augmented, inputs)
 
-    def _logits_of_augmented(self, inputs: Tensor, shape: torch.Size) -> Tensor:
+    def _logits_of_augmented(self, inputs: Batch, given: Batch) -> Tensor:
         """Other shapes than that of the batch are welcome, if the networks can take them."""
         try:
             return self._engine.logits(self._engine.prepare(inputs))
         except (RuntimeError, ValueError) as error:
             reason = error.__cause__ or error  # the engine may have told it, as if X had this shape
-            if inputs.shape == shape or is_of_the_device(reason) or not raised_by_torch(reason):
+            before, now = (each_tensor(lambda each: tuple(each.shape), batch) for batch in (given, inputs))
+            if before == now or is_of_the_device(reason) or not raised_by_torch(reason):
                 raise
             raise ValueError(
-                f"augment was given a tensor of shape {tuple(shape)} and returned one of shape {tuple(inputs.shape)}, "
-                f"which the networks cannot take: {reason}"
+                f"augment was given {'a dict' if isinstance(given, dict) else 'a tensor'} of shape {before} and "
+                f"returned one of shape {now}, which the networks cannot take: {reason}"
             ) from reason
 
 
-def check_augmented(augmented: Tensor, inputs: Tensor) -> Tensor:
+def check_augmented(augmented: Any, inputs: Batch) -> Batch:
     """Refuse what ``augment`` returned if it cannot stand for the batch.
 
     Raises
     ------
     TypeError
-        If it is no tensor, or one of another dtype or device.
+        If it is no tensor, or one of another dtype or device, or no dict of such where it was given one.
     ValueError
-        If it has another number of examples.
+        If it has another number of examples, or other keys.
     """
-    expected = f"augment must return a tensor of {len(inputs)} rows, {inputs.dtype} on {inputs.device}, as it was given"
+    if not isinstance(inputs, dict):
+        return _check_augmented_tensor(augmented, inputs)
+    expected = f"augment must return a dict with the keys {', '.join(inputs)}, as it was given"
+    if not isinstance(augmented, dict):
+        raise TypeError(f"{expected}; it returned a {type(augmented).__name__}.")
+    if augmented.keys() != inputs.keys():
+        raise ValueError(f"{expected}; it returned one with the keys {', '.join(map(str, augmented))}.")
+    return {key: _check_augmented_tensor(augmented[key], each, f" for {key!r}") for key, each in inputs.items()}
+
+
+def _check_augmented_tensor(augmented: Any, inputs: Tensor, where: str = "") -> Tensor:
+    expected = (
+        f"augment must return a tensor of {len(inputs)} rows{where}, {inputs.dtype} on {inputs.device}, as it was given"
+    )
     if not isinstance(augmented, Tensor):
         raise TypeError(f"{expected}; it returned a {type(augmented).__name__}.")
     if augmented.layout != torch.strided:

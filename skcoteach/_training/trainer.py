@@ -325,6 +325,5 @@ class Trainer:
 
     def _block_size(self) -> int:
         """Examples to bring to the device at a time: whole batches."""
-        item_size = torch.Size(self.data.inputs.form.item_shape).numel()
-        numbers = self.batch_size * max(item_size, 2 * self.data.n_classes)
+        numbers = self.batch_size * max(self.data.inputs.form.size, 2 * self.data.n_classes)
         return min(max(NUMBERS_PER_BLOCK // numbers, 1), BATCHES_PER_BLOCK) * self.batch_size

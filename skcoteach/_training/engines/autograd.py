@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from skcoteach._batches import Batch, call, device_of, each_tensor, length_of
 from skcoteach._errors import explained, explained_backward
 from skcoteach._training.device import autocast
 from skcoteach._training.engines.logits import MODULES, check_logits
@@ -57,11 +58,13 @@ class Autograd:
         for network in self._networks:
             bring_to_rest(network)
 
-    def prepare(self, inputs: Tensor) -> Tensor:
+    def prepare(self, inputs: Batch) -> Batch:
         """The examples in the memory layout that the networks work in."""
-        return inputs.contiguous(memory_format=torch.channels_last) if self._channels_last else inputs
+        if self._channels_last and isinstance(inputs, Tensor):
+            return inputs.contiguous(memory_format=torch.channels_last)
+        return inputs
 
-    def logits(self, inputs: Tensor) -> Tensor:
+    def logits(self, inputs: Batch) -> Tensor:
         """Both networks' logits, (2, n_classes, n).
 
         Raises
@@ -69,11 +72,15 @@ class Autograd:
         TypeError, ValueError
             If a network returns something else than logits that depend on its parameters.
         """
-        first = inputs.clone()  # its layers may work in place
-        with autocast(inputs.device, self._precision), explained(self._networks[0], inputs):
-            self._outputs = [self._calls[0](first), self._calls[1](inputs)]
+        first = each_tensor(Tensor.clone, inputs)  # its layers may work in place
+        n = length_of(inputs)
+        with autocast(device_of(inputs), self._precision), explained(self._networks[0], inputs):
+            returned = [call(self._calls[0], first), call(self._calls[1], inputs)]
+        self._outputs = [
+            check_logits(outputs, parameter, n, self._n_classes)
+            for outputs, parameter in zip(returned, MODULES, strict=True)
+        ]
         for outputs, parameter in zip(self._outputs, MODULES, strict=True):
-            check_logits(outputs, parameter, len(inputs), self._n_classes)
             if not outputs.requires_grad:
                 raise ValueError(f"The outputs of the network made by {parameter} do not depend on its parameters.")
         logits = torch.stack([outputs.detach().T for outputs in self._outputs])

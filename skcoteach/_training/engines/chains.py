@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from skcoteach._batches import Batch
 from skcoteach._torch import is_hooked_parameter, sigmoid_backward, tanh_backward, threshold_backward
 from skcoteach._training.engines.layers import layers_of
 from skcoteach.networks import Standardize
@@ -88,15 +89,17 @@ class Chains:
     def rest(self) -> None:
         """Nothing: the networks are in eval mode from the start, and their gradients are not theirs."""
 
-    def prepare(self, inputs: Tensor) -> Tensor:
+    def prepare(self, inputs: Batch) -> Batch:
         """What comes before the first weights, for any number of examples."""
+        assert isinstance(inputs, Tensor)  # of a dict no chain is made
         if self._flattens:
             inputs = inputs.flatten(1)
         return inputs if self._standardize is None else self._standardize(inputs)
 
     @torch.no_grad()
-    def logits(self, inputs: Tensor) -> Tensor:
+    def logits(self, inputs: Batch) -> Tensor:
         """The networks' logits, (n_networks, n_classes, n), of prepared inputs."""
+        assert isinstance(inputs, Tensor)
         hidden = inputs.expand(len(self.parameters[0][0]), -1, -1)
         self._before = []
         for _, bias, _, _, transposed, activations in self._steps[:-1]:

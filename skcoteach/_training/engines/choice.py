@@ -14,9 +14,10 @@ from skcoteach._training.optimizers import is_elementwise
 
 
 def can_be_joined(networks: Sequence[nn.Module], config: TrainingConfig, data: TrainingData) -> bool:
-    """Whether they are equal chains, and the optimizer and the precision allow that they are one batched network."""
+    """Whether they are equal chains, and X, the optimizer and the precision allow that they are one batched network."""
     allowed = is_elementwise(config.optimizer) and config.precision != "bf16" and not config.compile
-    return allowed and are_chains(networks, data.inputs.form.item_shape)
+    form = data.inputs.form
+    return allowed and form.entries is None and are_chains(networks, form.item_shape)
 
 
 def make_engine(networks: Sequence[nn.Module], config: TrainingConfig, data: TrainingData) -> Engine:

@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from skcoteach._data.training_data import TrainingData
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import autocast, memory_layout_probe, random_state
+from skcoteach._training.engines.logits import logits_in
 from skcoteach.networks import CifarCNN, SmallCNN
 
 #: As many examples as batch statistics need.
@@ -45,7 +47,7 @@ def take_channels_last(networks: Sequence[nn.Module], data: TrainingData, config
     with warnings.catch_warnings(), random_state(config.device, memory_layout_probe(config.seed)):
         warnings.simplefilter("ignore")
         try:
-            inputs = data.inputs[data.drawn[:N_TRIED]]
+            inputs: Any = data.inputs[data.drawn[:N_TRIED]]  # three axes: a tensor
             return all(_takes_channels_last(network, inputs, config) for network in networks)
         except Exception:  # lazy layers have no layout yet; what is wrong with others is told where they are trained
             return False
@@ -58,7 +60,7 @@ def _takes_channels_last(network: nn.Module, inputs: Tensor, config: TrainingCon
         tried = copy.deepcopy(network).to(memory_format=layout)  # type: ignore[call-overload]
         for training in (False, True):
             with autocast(inputs.device, config.precision):
-                outputs.append(tried.train(training)(inputs.clone().contiguous(memory_format=layout)))
+                outputs.append(logits_in(tried.train(training)(inputs.clone().contiguous(memory_format=layout))))
             outputs[-1].float().sum().backward()
     # those of eval mode, before any training: dropout strikes the elements in the order in which they lie
     return torch.allclose(outputs[0], outputs[2], rtol=1e-2, atol=1e-2, equal_nan=True)
