@@ -94,12 +94,15 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     module : None, nn.Module class, callable or nn.Module instance, default=None
         What makes a network. Its ``forward`` returns raw logits of shape (n, n_classes), for two classes also. Six are
         made where the forget rate is estimated, else two. A chain of linear layers and activations that is written as
-        ``nn.Sequential`` trains up to twice as fast as one written as a ``forward``.
+        ``nn.Sequential`` trains up to twice as fast as one written as a ``forward``. Where X is a dict, its entries
+        reach ``forward`` as keywords. Outputs may also be objects with such logits as their ``logits``, as those of
+        Hugging Face's models are: ``lambda n_classes: AutoModelForSequenceClassification.from_config(BertConfig(
+        num_labels=n_classes))``.
 
         - None: :class:`~skcoteach.networks.MLP` for 2-D X, :class:`~skcoteach.networks.SmallCNN` for 4-D X.
         - A class or any callable: called once per network with ``module__*`` and with those of ``n_features`` (numbers
           in an example), ``n_channels`` (length of its first axis, where it has several) and ``n_classes`` that its
-          signature names; explicit values win.
+          signature names; explicit values win. For a dict there is ``n_classes`` alone.
         - An instance: its weights are where the first network starts. It is copied, never changed. ``module2`` must
           then be an instance too.
     module2 : None, nn.Module class, callable or nn.Module instance, default=None
@@ -152,7 +155,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     class_weight : None, "balanced" or dict of class to weight, default=None
         Multiplies ``sample_weight``; "balanced" is of the weighted counts.
     augment : callable, default=None
-        Called with a whole training batch on the device, returns what both networks see instead.
+        Called with a whole training batch on the device (a dict of tensors, where X is a dict), returns what both
+        networks see instead.
     average_decay : float in [0, 1), default=None
         Predict with the mean of the weights after every update, in which each update counts ``average_decay`` times as
         much as the one after it (the running statistics of batch normalisation likewise). Steadier than the last
@@ -209,7 +213,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     classes_ : ndarray of shape (n_classes,)
         The classes, sorted.
     n_features_in_ : int
-        Size of the second axis of X.
+        Size of the second axis of X; not there, where X is a dict.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Names of the columns, where X was a data frame with string column names.
     modules_ : tuple of two nn.Module
@@ -461,9 +465,14 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : array-like, tensor, data frame, sparse matrix, Dataset or list of items, of shape (n_samples, ...)
-            Training inputs with at least two axes. The items of a Dataset are x, or a tuple whose first element is x;
-            a label in it is not looked at.
+        X : array-like, tensor, data frame, sparse matrix, dict of arrays, Dataset or list of items
+            Training inputs of shape (n_samples, ...), with at least two axes. The items of a Dataset are x, or a tuple
+            whose first element is x; a label in it is not looked at.
+
+            The entries of a dict, arrays, memory maps or tensors of one length, reach ``forward`` as keywords: floats
+            in the precision of the training, integers as int64, bools as such, and uint8 images divided by 255.
+            scikit-learn cannot cut a dict: for searches and cross-validation give
+            ``torch.utils.data.StackDataset(**X)``, or any Dataset whose x is a dict.
         y : array-like or tensor of shape (n_samples,)
             Given labels: numbers, strings, objects or bools.
         sample_weight : array-like or tensor of shape (n_samples,), default=None
@@ -773,8 +782,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : array-like, tensor, data frame, sparse matrix, Dataset or list of items, of shape (n_samples, ...)
-            Inputs of the form of those of ``fit``.
+        X : array-like, tensor, data frame, sparse matrix, dict of arrays, Dataset or list of items
+            Inputs of shape (n_samples, ...), of the form of those of ``fit``.
 
         Returns
         -------
@@ -798,8 +807,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : array-like, tensor, data frame, sparse matrix, Dataset or list of items, of shape (n_samples, ...)
-            Inputs of the form of those of ``fit``.
+        X : array-like, tensor, data frame, sparse matrix, dict of arrays, Dataset or list of items
+            Inputs of shape (n_samples, ...), of the form of those of ``fit``.
 
         Returns
         -------
@@ -818,8 +827,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : array-like, tensor, data frame, sparse matrix, Dataset or list of items, of shape (n_samples, ...)
-            Inputs of the form of those of ``fit``.
+        X : array-like, tensor, data frame, sparse matrix, dict of arrays, Dataset or list of items
+            Inputs of shape (n_samples, ...), of the form of those of ``fit``.
 
         Returns
         -------
@@ -838,7 +847,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : array-like, tensor, data frame, sparse matrix, Dataset or list of items, of shape (n_samples, ...)
+        X : array-like, tensor, data frame, sparse matrix, dict of arrays, Dataset or list of items
         y : array-like or tensor of shape (n_samples,)
         sample_weight : array-like or tensor of shape (n_samples,), default=None
 

@@ -23,7 +23,9 @@ from torch.nn.parameter import is_lazy
 from skcoteach._torch import buffers_of, children_of, hooks_of
 
 #: Of which the name, and the version that others see to, say everything.
-LIBRARIES = {"cleanlab", "numpy", "pandas", "scipy", "skcoteach", "sklearn", "torch"} | sys.stdlib_module_names
+LIBRARIES = {
+    "cleanlab", "numpy", "pandas", "scipy", "skcoteach", "sklearn", "torch", "transformers", *sys.stdlib_module_names
+}  # fmt: skip
 #: Bytes of an array that are looked at in one go.
 BLOCK = 2**24
 #: What every module has (``training`` is set by who uses it), and how recurrent ones point back to their weights.
