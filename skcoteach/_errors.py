@@ -28,7 +28,7 @@ _WRAPPERS = (
 #: In which what users hand over is read.
 _LIBRARIES = ("narwhals", "numpy", "pandas", "scipy", "skcoteach", "sklearn", "torch")
 #: What a ``forward`` says that takes other keywords than it was given.
-_OTHER_KEYWORDS = re.compile(r"\bforward\(\) (got an unexpected keyword|missing \d+ required|got multiple values)")
+_OTHER_KEYWORDS = re.compile(r"\bforward\(\) (got an unexpected keyword|missing \d+ required)")
 #: What torch raises where it is given what it cannot compute with.
 COMPUTING = (RuntimeError, IndexError, ValueError, TypeError, AssertionError)
 

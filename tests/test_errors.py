@@ -245,6 +245,38 @@ def test_what_torch_cannot_compute_is_told_with_what_the_network_was_given(netwo
     assert isinstance(raised.value.__cause__, (RuntimeError, IndexError))
 
 
+class TwoInputs(nn.Linear):
+    def forward(self, x, y):
+        if len(y) == 1:
+            raise TypeError("mine")
+        return super().forward(x) + super().forward(y)
+
+
+@pytest.mark.parametrize(
+    ("widths", "words"),
+    [
+        ({"x": 4}, r"TwoInputs does not take the entries of X, x, .*missing 1 required positional argument: 'y'"),
+        ({"x": 4, "y": 4, "z": 4}, r"does not take the entries of X, x, y, z, .*unexpected keyword argument 'z'"),
+        (
+            {"x": 5, "y": 4},
+            r"cannot take a batch of X with the entries x \(2, 5\) torch.float32, y \(2, 4\) .*: mat1 and",
+        ),
+    ],
+    ids=["missing", "unknown", "shape"],
+)
+def test_entries_that_a_forward_does_not_take_are_told_by_their_keys(widths, words):
+    batch = {key: torch.zeros(2, width) for key, width in widths.items()}
+    network = TwoInputs(4, 3)
+    with pytest.raises(ValueError, match=words), explained(network, batch):
+        network(**batch)
+
+
+def test_the_users_own_type_errors_about_a_dict_pass_as_they_are():
+    batch = {"x": torch.zeros(1, 4), "y": torch.zeros(1, 4)}
+    with pytest.raises(TypeError, match="^mine$"), explained(TwoInputs(4, 3), batch):
+        TwoInputs(4, 3)(**batch)
+
+
 def test_where_nothing_fails_nothing_is_said():
     with explained(nn.Linear(4, 3), torch.zeros(2, 4)):
         pass

@@ -59,7 +59,7 @@ def sorted_keys(x: Mapping, name: str) -> list[str]:
     """
     if not len(x):
         raise ValueError(f"{name} is a dict without entries.")
-    odd = [key for key in x if not (isinstance(key, str) and key.isidentifier())]
+    odd = [key for key in x if not (isinstance(key, str) and key.isidentifier() and key != "self")]
     if odd:
         raise ValueError(
             f"The keys of {name} become keywords of forward, so they must be strings that could be names; got "

@@ -124,8 +124,10 @@ def _make(
     arguments = {size: value for size, value in sizes.items() if size in accepted and size not in bound} | given
     missing = [each for each, has_default in accepted.items() if not has_default and each not in arguments]
     if missing:
+        of_arrays = "n_features" not in sizes and not {"n_features", "n_channels"}.isdisjoint(missing)
         raise InvalidParameterError(
             f"{name} needs {', '.join(missing)}: give {', '.join(f'{parameter}__{each}' for each in missing)}."
+            f"{' They are not known where X is a dict.' if of_arrays else ''}"
         )
     try:
         network = module(**arguments)

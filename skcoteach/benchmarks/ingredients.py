@@ -439,7 +439,7 @@ BAD_TABLES = {
     "Dataset of Python's numbers": lambda d: Items(d.X, lambda x, i: float(i)),
     "Dataset of text": lambda d: Items(d.X, lambda x, i: "oak"),
     "Dataset of None": lambda d: Items(d.X, lambda x, i: None),
-    "Dataset of dicts": lambda d: Items(d.X, lambda x, i: {"x": x}),
+    "Dataset of dicts": lambda d: Items(d.X, lambda x, i: {"a": x}),
     "Dataset of empty tuples": lambda d: Items(d.X, lambda x, i: ()),
     "Dataset of strings as arrays": lambda d: Items(d.X, lambda x, i: np.array(["oak"])),
     "Dataset of sparse items": lambda d: Items(d.X, lambda x, i: x.to_sparse()),

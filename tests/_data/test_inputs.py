@@ -10,7 +10,7 @@ from scipy import sparse
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset, StackDataset, Subset, TensorDataset
 
-from skcoteach._data.inputs import BYTES, CPU, FLOATS, INTEGERS, InputForm, Inputs
+from skcoteach._data.inputs import BOOLS, BYTES, CPU, FLOATS, INTEGERS, InputForm, Inputs
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -496,6 +496,24 @@ def test_all_of_a_large_x_moves(free_memory):
     assert torch.equal(Inputs(X, torch.device("cuda")).moved_to_device().read(slice(None)), X.float())
 
 
+def test_the_entries_of_a_dict_move_together_but_for_those_that_torch_cannot_index(free_memory):
+    X = {"wide": VALUES.astype(np.float64), "mask": VALUES > 5, "ids": VALUES, "strided": VALUES[:, ::2]}
+    inputs = Inputs(X, torch.device("cuda"))
+    n_bytes = VALUES.size * (4 + 1 + 8)
+    free_memory(2 * n_bytes)
+    assert inputs.moved_to_device() is inputs
+    free_memory(2 * n_bytes + 1)
+    moved = inputs.moved_to_device()
+    assert {key: each.dtype for key, each in moved.read(ASKED).items()} == {
+        "ids": torch.int64, "mask": torch.bool, "strided": torch.int64, "wide": torch.float32
+    }  # fmt: skip
+    assert moved.form == inputs.form
+    for key, read in moved.read(ASKED).items():
+        assert read.tolist() == inputs.read(ASKED)[key].tolist()
+    only_strided = Inputs({"strided": VALUES[:, ::2]}, torch.device("cuda"))
+    assert only_strided.moved_to_device() is only_strided
+
+
 @pytest.mark.parametrize("form", ["strided rows", "csr array", "Dataset", "list of tensors"])
 def test_what_torch_cannot_index_where_it_lies_does_not_move(form, free_memory):
     free_memory(2**40)
@@ -512,6 +530,39 @@ def test_examples_on_a_gpu_are_the_same_moved_or_not(form):
         assert each[ASKED].device.type == "cuda"
         assert each[ASKED].tolist() == each[slice(None)][ASKED].tolist() == VALUES[ASKED.numpy()].tolist()
     assert moved.is_on_device == (moved is not inputs)
+
+
+# --- dicts ------------------------------------------------------------------------------------------------------------
+
+
+ENTRIES = {
+    "floats": (np.float64, (3,), torch.float64, FLOATS),
+    "half": (np.float16, (3,), torch.float64, FLOATS),
+    "ids": (np.int32, (3,), torch.int64, INTEGERS),
+    "wide": (np.uint16, (3,), torch.int64, INTEGERS),
+    "bytes": (np.uint8, (3,), torch.int64, INTEGERS),
+    "one": (np.int64, (), torch.int64, INTEGERS),
+    "mask": (bool, (3,), torch.bool, BOOLS),
+    "image": (np.uint8, (2, 2), torch.float64, BYTES),
+}
+
+
+@pytest.mark.parametrize("as_items", [False, True])
+@pytest.mark.parametrize("as_tensors", [False, True])
+def test_each_entry_of_a_dict_is_what_it_is_to_a_network(as_tensors, as_items):
+    X = {key: np.ones((12, *shape), dtype) for key, (dtype, shape, *_) in ENTRIES.items()}
+    if as_tensors:
+        X = {key: torch.from_numpy(each) for key, each in X.items()}
+    given = [{key: each[i] for key, each in reversed(X.items())} for i in range(12)] if as_items else X
+    inputs = Inputs(given).to(CPU, torch.float64, as_indices=False)
+    assert len(inputs) == 12
+    assert inputs.form.size == 6 * 3 + 1 + 4
+    for batch in (inputs[ASKED], inputs[2:5]):
+        assert list(batch) == sorted(ENTRIES)
+        for key, (_, shape, dtype, kind) in ENTRIES.items():
+            assert batch[key].dtype == dtype, key
+            assert (batch[key] == (1 / 255 if kind == BYTES else 1)).all()
+            assert (inputs.form.entries[key].item_shape, inputs.form.entries[key].kind) == (shape, kind)
 
 
 # --- items that cannot be used ---------------------------------------------------------------------------------------

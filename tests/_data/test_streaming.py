@@ -79,6 +79,29 @@ def test_views_of_a_memory_map_are_read_ahead_and_arrays_are_not(memory_map):
     assert not Inputs(X).is_far and not Inputs(np.array(memory_map)).is_far
 
 
+class LazyDicts(Lazy):
+    def __getitem__(self, number):
+        x, _ = super().__getitem__(number)
+        return {"x": x, "number": number}
+
+
+@pytest.mark.parametrize("size", [1, 10, 37])
+@pytest.mark.parametrize("fetched", ["at once", "by a thread", "by processes"])
+def test_blocks_of_dicts_are_the_examples_whoever_fetches_them(fetched, size, memory_map, monkeypatch, request):
+    data = {"x": memory_map if fetched == "by a thread" else X, "number": np.arange(50)}
+    if fetched == "by processes":
+        request.getfixturevalue("workers")
+        data = LazyDicts(X)
+    inputs = Inputs(data)
+    assert inputs.is_far is (fetched == "by a thread") and inputs.is_dataset is (fetched == "by processes")
+    indices, blocks = zip(*stream(inputs, ORDER, size), strict=True)
+    assert all(list(block) == ["number", "x"] for block in blocks)
+    assert torch.equal(torch.cat([block["number"] for block in blocks]), ORDER)
+    assert torch.equal(torch.cat([block["x"] for block in blocks]), torch.from_numpy(X[ORDER.numpy()]).float())
+    if fetched == "by processes":
+        assert not data.threads - {threading.get_ident()}
+
+
 @pytest.mark.parametrize("size", [1, 10, 37])
 def test_blocks_of_processes_are_the_examples(workers, size):
     data = Lazy(X)

@@ -101,7 +101,6 @@ NO_DATA = {
     "None": (None, "X is a NoneType"),
     "text": ("abc", "X is a str"),
     "iterator": (iter([1]), "X is a list_iterator"),
-    "dict": ({"a": np.zeros(5), "b": np.zeros(3)}, "X is a dict.*one table"),
     "list of dicts": ([{"a": 1.0}] * 200, "items of X are dicts.*DictVectorizer"),
 }
 

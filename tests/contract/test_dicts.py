@@ -329,6 +329,7 @@ X, Y = texts(40)
 BAD = {
     "nothing": ({}, "X is a dict without entries"),
     "a key that is no name": ({"input ids": X["input_ids"]}, "must be strings that could be names; got 'input ids'"),
+    "a key that is taken": (X | {"self": X["input_ids"]}, "must be strings that could be names; got 'self'"),
     "a number as key": ({0: X["input_ids"]}, "must be strings that could be names; got 0"),
     "lengths": (X | {"attention_mask": X["attention_mask"][1:]}, "equally long.*attention_mask: 39, input_ids: 40"),
     "text": (X | {"input_ids": ["oak"] * 40}, r"X\['input_ids'\] cannot be used"),
@@ -387,7 +388,7 @@ def test_there_is_no_default_network_for_a_dict(data):
 
 
 def test_sizes_of_an_example_are_no_sizes_of_a_dict():
-    with pytest.raises(ValueError, match="needs n_features: give module__n_features"):
+    with pytest.raises(ValueError, match="needs n_features: give module__n_features.*not known where X is a dict"):
         fast(module=lambda n_features, n_classes: None).fit(X, Y)
 
 
