@@ -90,6 +90,8 @@ def test_auto_follows_a_tensor_that_is_on_an_accelerator(accelerator):
     accelerator("cuda")
     assert choose_device("auto", torch.ones(2, 2, device="meta"), "float32") == torch.device("meta")
     assert choose_device("cpu", torch.ones(2, 2, device="meta"), "float32") == CPU
+    mixed = {"a": X, "b": torch.ones(2), "c": torch.ones(2, 2, device="meta")}
+    assert choose_device("auto", mixed, "float32") == torch.device("meta")
 
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), "cpu:0"])

@@ -247,7 +247,7 @@ def test_lazy_layers_are_saved(tmp_path):
             self.embedding, self.linear = nn.Embedding(20, 4), nn.LazyLinear(n_classes)
 
         def forward(self, input_ids, attention_mask):
-            return self.linear(self.embedding(input_ids).flatten(1) * attention_mask.all(1)[:, None])
+            return self.linear(self.embedding(input_ids).masked_fill(~attention_mask[..., None], 0).flatten(1))
 
     X, y = texts()
     estimator = reader(module=Lazy).fit(X, y)
@@ -283,6 +283,17 @@ def test_dicts_of_other_content_have_files_of_their_own(tmp_path):
     for number, each in enumerate([X, X | {"attention_mask": mask}, swapped, StackDataset(**swapped), list(Items(X))]):
         reader(checkpoint=tmp_path, epochs=1).fit(each, y)
         assert len(list(tmp_path.glob("*.checkpoint"))) == [1, 2, 3, 3, 4][number]
+
+
+def test_the_same_array_by_another_key_has_a_file_of_its_own(tmp_path):
+    class Any(Named):
+        def forward(self, **entries):
+            return super().forward(*entries.values())
+
+    X, given, _ = noisy_blobs("symmetric", 0.2, n=60)
+    for key in ("x", "y", "x"):
+        fast(module=Any, checkpoint=tmp_path, epochs=1).fit({key: X}, given)
+    assert len(list(tmp_path.glob("*.checkpoint"))) == 2
 
 
 # augment

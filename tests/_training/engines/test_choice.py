@@ -84,6 +84,11 @@ def test_other_networks_are_computed_each_by_itself():
         assert type(engine_of(make, X)) is Autograd
 
 
+def test_chains_whose_input_is_an_entry_of_a_dict_are_computed_each_by_itself():
+    for make in (lambda: nn.Linear(4, 3), lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 3))):
+        assert type(engine_of(make, {"input": TABLE})) is Autograd
+
+
 def test_unequal_chains_are_computed_each_by_itself():
     widths = iter([5, 6])
     assert type(engine_of(lambda: MLP(4, 3, next(widths)))) is Autograd

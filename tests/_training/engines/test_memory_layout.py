@@ -4,6 +4,8 @@ import copy
 import random
 import warnings
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -179,6 +181,17 @@ def taken(*networks, X=X, **parameters):
 @pytest.mark.parametrize("make", TAKERS)
 def test_convolutional_networks_take_channels_last_if_they_do_not_mind(make, precision):
     assert taken(make(), make(), precision=precision)
+
+
+class Held(Pooling):
+    """Its logits are held by an object."""
+
+    def forward(self, x):
+        return SimpleNamespace(logits=super().forward(x))
+
+
+def test_outputs_that_hold_their_logits_are_compared_too():
+    assert taken(Held(), Held())
 
 
 @pytest.mark.parametrize("make", OTHERS)
