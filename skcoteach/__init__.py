@@ -18,3 +18,8 @@ __all__ = [
     "save",
     "schedules",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names: what completion and ``dir`` show."""
+    return sorted(__all__)

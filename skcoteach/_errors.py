@@ -8,11 +8,12 @@ import traceback
 import warnings
 from collections.abc import Iterator
 
-import sklearn.callback
 import torch
 from torch import nn
 
 from skcoteach._batches import Batch, described
+
+from skcoteach._sklearn import callback
 
 _PACKAGE = os.path.dirname(os.path.realpath(__file__)) + os.sep
 _TORCH = os.path.dirname(os.path.realpath(torch.__file__)) + os.sep
@@ -22,7 +23,7 @@ _BENCHMARKS = _PACKAGE + "benchmarks" + os.sep
 #: What wraps the methods that users call.
 _WRAPPERS = (
     os.path.realpath(contextlib.__file__),
-    os.path.dirname(os.path.realpath(sklearn.callback.__file__)) + os.sep,
+    os.path.dirname(os.path.realpath(callback.__file__)) + os.sep,
 )
 
 #: In which what users hand over is read.

@@ -7,8 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.module import _has_any_global_hook
+
+from skcoteach._version import missing_name
+
+try:
+    from torch import _fused_adam_, _fused_adamw_
+    from torch.nn.modules.batchnorm import _NormBase
+    from torch.nn.modules.module import _has_any_global_hook
+except ImportError as error:
+    raise missing_name("torch >= 2.11, < 3", torch.__version__, error) from error
 
 
 def is_hooked(module: nn.Module) -> bool:
@@ -50,7 +57,7 @@ def keeps_running_statistics(module: nn.Module) -> bool:
 def fused_adam_(parameter: Tensor, state: dict[str, Tensor], group: dict) -> None:
     """Update one tensor as :class:`torch.optim.Adam` with ``fused=True`` does, and the state with it."""
     beta1, beta2 = group["betas"]
-    update = torch._fused_adamw_ if group.get("decoupled_weight_decay") else torch._fused_adam_
+    update = _fused_adamw_ if group.get("decoupled_weight_decay") else _fused_adam_
     state["step"] += 1
     gradient: Any = parameter.grad
     update(

@@ -1,0 +1,56 @@
+"""What other libraries must have is told by version and name; the package's own version is the same wherever it stands."""
+
+import datetime
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import skcoteach
+
+ROOT = Path(__file__).parent.parent
+
+#: Import the package where a library is another version.
+OTHER_VERSION = """
+import sys
+import {library}, {module}, sklearn.base
+{library}.__version__ = "99.1"
+{gone}
+import skcoteach
+"""
+#: As before scikit-learn 1.9.
+NO_CALLBACK = "vars(sklearn).pop('callback', 0); sys.modules.pop('sklearn.callback', 0); sklearn.__path__ = []"
+
+
+def told_where(library, module, gone):
+    program = OTHER_VERSION.format(library=library, module=module, gone=gone)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "module, name",
+    [
+        ("sklearn.utils._array_api", "move_to"),
+        ("sklearn.utils._param_validation", "Interval"),
+        ("sklearn.utils.validation", "_check_y"),
+        ("torch.nn.modules.module", "_has_any_global_hook"),
+        ("torch", "_fused_adam_"),
+    ],
+)
+def test_a_library_without_a_name_that_is_needed_is_told_with_both_versions(module, name):
+    library = module.partition(".")[0]
+    told = told_where(library, module, f"del {module}.{name}")
+    needed = re.match(r"ImportError: skcoteach (\S+) needs (.*) \(.*\), found 99\.1: (.*)", told)
+    assert needed, told
+    assert needed[1] == skcoteach.__version__
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert needed[2].replace(" ", "") in dependencies
+    assert needed[3] == f"`{name}` is not in {module}"
+
+
+def test_a_scikit_learn_without_callbacks_is_told_to_be_too_old():
+    told = told_where("sklearn", "sklearn.utils", NO_CALLBACK)
+    assert re.search(r"needs scikit-learn >= 1\.9 .*, found 99\.1: No module named 'sklearn.callback'", told), told
