@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import re
+import sys
 import types
 import warnings
 from pathlib import Path
@@ -103,6 +104,14 @@ def test_the_demo_prints_its_table_and_says_where_the_picture_is(tmp_path, capsy
         assert words in printed
     assert str(picture) in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_without_matplotlib_says_so_first_and_prints_its_table(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    main(["demo", "--epochs", "2", "--picture", str(tmp_path / "curves.png")])
+    before, table_and_after = capsys.readouterr().out.split("\n\n", 1)
+    assert "pip install 'skcoteach[plot]'" in before and "| co-teaching " in table_and_after
+    assert not list(tmp_path.iterdir())
 
 
 def test_noise_prints_its_tables_and_stores_every_single_figure(tmp_path, capsys):
@@ -342,6 +351,32 @@ def test_options_that_cannot_be_are_told_before_anything_is_trained(wrong, words
 )  # fmt: skip
 def test_options_of_the_others_that_cannot_be_are_told(arguments, words, capsys):
     assert_told(words, arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    "module, arguments, words",
+    [("skorch", ["accuracy", "--method", "true", "plain"], "The plain network needs skorch: "),
+     ("skorch", ["accuracy", "--method", "cl-plain"], "The plain network needs skorch: "),
+     ("skorch", ["speed", "--workloads", "digits"], "The comparison with skorch needs skorch: "),
+     ("PIL", ["accuracy", "--dataset", "cifar10", "--method", "true"], "CIFAR-10, JPEG-coded, needs pillow: "),
+     ("PIL", ["accuracy", "--recipe", "human"], "CIFAR-10, JPEG-coded, needs pillow: "),
+     ("PIL", ["confident_learning", "--noise", "pair"], "CIFAR-10, JPEG-coded, needs pillow: ")],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_an_extra_that_is_missing_is_told_before_anything_is_trained(
+    module, arguments, words, tmp_path, capsys, monkeypatch
+):
+    names = ("jpeg_train", "size_train", "y_train", "jpeg_test", "size_test", "y_test")
+    np.savez(tmp_path / "cifar10_jpeg.npz", **dict.fromkeys(names, np.arange(0)))
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(CoTeachingClassifier, "fit", None)
+    folder = [] if module == "skorch" else ["--data", str(tmp_path)]
+    assert_told(words + re.escape("pip install 'skcoteach[benchmarks]'"), [*arguments, *folder], capsys)
+
+
+def test_without_the_stored_figures_there_are_no_tables(capsys, monkeypatch):
+    monkeypatch.setattr("skcoteach.benchmarks.table.RESULTS", Path("nowhere"))
+    assert_told("An installed package does not have the stored figures: run this in a checkout", ["table"], capsys)
 
 
 def assert_told(words, arguments, capsys):

@@ -1,6 +1,5 @@
-"""What other libraries must have is told by version and name; the package's own version is the same wherever it stands."""
+"""What other libraries lack is told by name and version; the package's own version is the same wherever it stands."""
 
-import datetime
 import re
 import subprocess
 import sys
@@ -54,3 +53,13 @@ def test_a_library_without_a_name_that_is_needed_is_told_with_both_versions(modu
 def test_a_scikit_learn_without_callbacks_is_told_to_be_too_old():
     told = told_where("sklearn", "sklearn.utils", NO_CALLBACK)
     assert re.search(r"needs scikit-learn >= 1\.9 .*, found 99\.1: No module named 'sklearn.callback'", told), told
+
+
+def test_version_changelog_and_citation_agree():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    headings = re.findall(r"^## \[(.*?)\](?: - (\d{4}-\d\d-\d\d))?$", changelog, re.MULTILINE)
+    assert headings[0] == ("Unreleased", "")
+    version, date = headings[1]
+    citation = dict(re.findall(r"^(version|date-released): (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE))
+    assert skcoteach.__version__ == version == citation["version"]
+    assert date == citation["date-released"]

@@ -30,7 +30,7 @@ from skcoteach._training.module_factory import make_networks
 from skcoteach.benchmarks import data, human
 from skcoteach.benchmarks.common import TestAccuracy, noisy_labels, show, table, transition_matrix, write_json
 from skcoteach.benchmarks.documented import SharePure, train_epochs
-from skcoteach.benchmarks.options import PRECISIONS, OptionError, count, jobs, new_file, rate
+from skcoteach.benchmarks.options import PRECISIONS, OptionError, count, jobs, need, new_file, rate
 from skcoteach.schedules import default_decay_start, default_num_gradual
 
 #: Added to the seed of the networks. Seeds below 100 are for the tables; tuning takes others.
@@ -40,6 +40,8 @@ EPOCHS_TO_AVERAGE = 100
 
 #: Of the plain network and the documented loop.
 USUAL_LR = 1e-3
+#: Methods that train one network with skorch.
+OF_SKORCH = {"plain", "cl-plain"}
 #: Of so few images that independent draws would leave some classes with more wrong labels than right ones.
 STRATIFIED = {"digits"}
 
@@ -282,6 +284,8 @@ def run(options: argparse.Namespace) -> None:
         human.run(options)
         return
     options.method = list(dict.fromkeys(options.method))
+    if OF_SKORCH.intersection(options.method):
+        need("skorch", "skorch", "The plain network")
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     tasks = [(method, seed) for seed in seeds for method in options.method]
     for method in options.method:

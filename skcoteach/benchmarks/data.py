@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.datasets import fetch_openml, load_digits
 from sklearn.model_selection import train_test_split
 
-from skcoteach.benchmarks.options import OptionError
+from skcoteach.benchmarks.options import OptionError, need
 
 #: X_train, X_test, y_train, y_test
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -104,6 +104,7 @@ def cifar10n(annotation: str, folder: str) -> tuple[np.ndarray, np.ndarray, np.n
 
 def _decoded(files: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Images (n, n_channels, height, width) from the bytes of JPEG files, one after the other."""
+    need("PIL", "pillow", "CIFAR-10, JPEG-coded,")
     from PIL import Image
 
     ends = np.cumsum(sizes, dtype=np.int64)

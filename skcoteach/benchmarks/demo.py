@@ -15,7 +15,7 @@ from sklearn.base import clone
 from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks.common import TestAccuracy, show, table
 from skcoteach.benchmarks.digits import split_with_noise
-from skcoteach.benchmarks.options import count, new_file
+from skcoteach.benchmarks.options import count, is_installed, new_file
 from skcoteach.display import LabelIssuesDisplay
 
 
@@ -35,6 +35,9 @@ def run(options: argparse.Namespace) -> None:
         f"Handwritten digits: {len(X_train)} images to train on, {wrong.mean():.1%} of them with the label of the next "
         f"digit; {len(X_test)} test images with true labels."
     )
+    draws = is_installed("matplotlib")
+    if not draws:
+        show("There will be no picture of the learning curves, which needs matplotlib: pip install 'skcoteach[plot]'")
     rows, curves, fitted = [], {}, {}
     plain = CoTeachingClassifier(forget_rate=0.0, epochs=options.epochs, random_state=0)
     for name, estimator in {
@@ -68,16 +71,14 @@ def run(options: argparse.Namespace) -> None:
             f"{named[wrong].mean():.1%} of the wrong labels."
         )
     show(found)
-    draw(curves, taught, X_train, options.picture)
-    show(f"Picture of both learning curves, and of labels to look at: {options.picture}")
+    if draws:
+        draw(curves, taught, X_train, options.picture)
+        show(f"Picture of both learning curves, and of labels to look at: {options.picture}")
 
 
 def draw(curves: dict[str, list[float]], taught: CoTeachingClassifier, X_train: np.ndarray, file: str) -> None:
     """Learning curves, and the two most suspicious images of every given digit."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("The picture needs matplotlib: pip install 'skcoteach[plot]'") from error
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.1])

@@ -1,6 +1,7 @@
 """What the options of the command line may be; argparse tells the user what is wrong with the others."""
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 #: Of the networks of the experiments.
@@ -9,6 +10,23 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 class OptionError(ValueError):
     """An option of the command line that cannot be."""
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module of an extra can be imported."""
+    return find_spec(module) is not None
+
+
+def need(module: str, package: str, what: str) -> None:
+    """Say before anything is trained that a package of the extra ``benchmarks`` is missing.
+
+    Raises
+    ------
+    OptionError
+        If the module cannot be imported.
+    """
+    if not is_installed(module):
+        raise OptionError(f"{what} needs {package}: pip install 'skcoteach[benchmarks]'")
 
 
 def count(text: str) -> int:

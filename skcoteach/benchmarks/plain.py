@@ -6,13 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback, LRScheduler
 from torch import nn
-
-try:
-    from skorch import NeuralNetClassifier
-    from skorch.callbacks import Callback, LRScheduler
-except ImportError as error:
-    raise ImportError("The plain network needs skorch: pip install 'skcoteach[benchmarks]'") from error
 
 from skcoteach.schedules import learning_rate_schedule
 

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks.common import show, table, write_json
 from skcoteach.benchmarks.documented import train_epochs
-from skcoteach.benchmarks.options import PRECISIONS, OptionError, count, new_file
+from skcoteach.benchmarks.options import PRECISIONS, OptionError, count, need, new_file
 from skcoteach.networks import MLP, CifarCNN, SmallCNN, Standardize
 from skcoteach.schedules import default_num_gradual
 
@@ -228,6 +228,7 @@ def run(options: argparse.Namespace) -> None:
     if not chosen:
         known = "; ".join(name + for_gpu * " (not on a CPU)" for name, (_, for_gpu) in WORKLOADS.items())
         raise OptionError(f"--workloads {' '.join(options.workloads)}: there are only {known}.")
+    need("skorch", "skorch", "The comparison with skorch")
     torch.set_num_threads(options.threads)
     rows = []
     for name, make in chosen.items():

@@ -13,6 +13,7 @@ import numpy as np
 
 from skcoteach.benchmarks.accuracy import PEERS, final_accuracy, percent
 from skcoteach.benchmarks.common import mean_and_error, show, table
+from skcoteach.benchmarks.options import OptionError
 from skcoteach.benchmarks.reliability import rendered
 from skcoteach.benchmarks.tables import TUNED_ON
 
@@ -217,6 +218,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the tables, or write them into a file."""
+    if not RESULTS.is_dir():
+        raise OptionError(
+            "An installed package does not have the stored figures: run this in a checkout or in an unpacked sdist."
+        )
     if options.write:
         file = Path(options.write)
         file.write_text(filled(file.read_text()))
