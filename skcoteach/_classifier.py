@@ -54,6 +54,7 @@ from skcoteach._training.inference import log_mean_probabilities, mean_probabili
 from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
 from skcoteach._training.noise_estimate import NoiseEstimate, stopped_early, too_few_data, unknown
 from skcoteach._training.trainer import Trainer
+from skcoteach._version import documentation_url
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -441,6 +442,13 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = True
         return tags
+
+    _doc_link_module = "skcoteach"
+
+    @property
+    def _doc_link_template(self) -> str:
+        """What the HTML repr links to; no link where it is empty."""
+        return documentation_url()
 
     def _validate_params(self) -> None:
         refuse_odd_numbers(self.get_params(deep=False))

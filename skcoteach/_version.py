@@ -1,6 +1,7 @@
-"""The version of the package, told in pickles, too, and what is said where another library has none that it needs."""
+"""What the package knows of itself: its version (which pickles hold, too), what it lacks, where it is described."""
 
 import re
+from importlib.metadata import PackageNotFoundError, metadata
 
 __version__ = "0.1.0"
 
@@ -13,3 +14,12 @@ def missing_name(needed: str, found: str, error: ImportError) -> ImportError:
         f"skcoteach {__version__} needs {needed} (and helpers that a later one may have moved), found {found}: {what}",
         name=error.name,
     )
+
+
+def documentation_url() -> str:
+    """The address that ``pyproject.toml`` gives the documentation; "" where it gives none."""
+    try:
+        urls = metadata("skcoteach").get_all("Project-URL", [])
+    except PackageNotFoundError:  # imported from a folder, not installed
+        return ""
+    return dict(url.split(", ", 1) for url in urls).get("Documentation", "")

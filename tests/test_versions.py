@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from email.message import Message
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,29 @@ def test_version_changelog_and_citation_agree():
     citation = dict(re.findall(r"^(version|date-released): (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE))
     assert skcoteach.__version__ == version == citation["version"]
     assert date == citation["date-released"]
+
+
+@pytest.mark.parametrize("urls", [None, [], ["Source, https://example.org/code"]])
+def test_without_an_address_of_the_documentation_nothing_is_linked(urls, monkeypatch):
+    monkeypatch.setattr("skcoteach._version.metadata", metadata_with(urls))
+    assert "href" not in skcoteach.CoTeachingClassifier()._repr_html_()
+
+
+def test_the_html_repr_links_to_the_documentation_that_pyproject_names(monkeypatch):
+    urls = ["Source, https://example.org/code", "Documentation, https://example.org/docs"]
+    monkeypatch.setattr("skcoteach._version.metadata", metadata_with(urls))
+    assert 'href="https://example.org/docs"' in skcoteach.CoTeachingClassifier()._repr_html_()
+
+
+def metadata_with(urls):
+    """Stands for importlib.metadata.metadata: with these addresses, or of a package that is not installed."""
+
+    def metadata(name):
+        if urls is None:
+            raise PackageNotFoundError(name)
+        found = Message()
+        for url in urls:
+            found["Project-URL"] = url
+        return found
+
+    return metadata
