@@ -723,8 +723,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Returns
         -------
         nn.Module
-            Its ``forward`` takes a tensor of shape (n, ...) of the kind of X (uint8 images are divided by 255) and
-            returns probabilities of shape (n, n_classes), in the order of ``classes_``.
+            Its ``forward`` takes a tensor of shape (n, ...) of the kind of X (uint8 images are divided by 255), or a
+            dict of tensors, where X was a dict, and returns probabilities of shape (n, n_classes), in the order of
+            ``classes_``.
 
         Raises
         ------

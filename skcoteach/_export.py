@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from skcoteach._data.inputs import BYTES, InputForm
+from skcoteach._batches import Batch, call, each_tensor
+from skcoteach._data.inputs import InputForm, as_networks_take_it
+from skcoteach._training.engines.layers import leaves_inputs_alone
+from skcoteach._training.engines.logits import logits_in
 
 
 class ProbabilityModule(nn.Module):
@@ -24,14 +27,20 @@ class ProbabilityModule(nn.Module):
     def __init__(self, networks: Sequence[nn.Module], temperature: float, form: InputForm):
         super().__init__()
         self.networks = nn.ModuleList(copy.deepcopy(network) for network in networks)
-        self.temperature = temperature
-        self._as_indices = form.as_indices
-        self._divisor = 255 if form.kind == BYTES and not form.as_indices else 1
+        self._temperature = temperature
+        self._form = form
         self._dtype = next(self.networks.parameters()).dtype
+        self._share = all(leaves_inputs_alone(network) for network in networks)
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Probabilities of inputs of shape (n, ...), (n, n_classes) in the precision of the networks."""
-        x = x.long() if self._as_indices else x.to(self._dtype) / self._divisor
-        probabilities = [(network(x) / self.temperature).softmax(1) for network in self.networks]
-        return (probabilities[0] + probabilities[1]) / 2
+    def forward(self, x: Batch) -> Tensor:
+        """Probabilities of n inputs, (n, n_classes) in the precision of the networks."""
+        batch: Batch
+        if isinstance(x, Tensor):
+            batch = as_networks_take_it(x, self._form, self._dtype)
+        else:
+            entries = self._form.entries or {}
+            batch = {key: as_networks_take_it(x[key], form, self._dtype) for key, form in entries.items()}
+        outputs = [call(each, batch if self._share else each_tensor(Tensor.clone, batch)) for each in self.networks]
+        first, second = ((logits_in(each) / self._temperature).softmax(1) for each in outputs)
+        return (first + second) / 2

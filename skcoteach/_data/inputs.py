@@ -150,6 +150,16 @@ class InputForm:
         return sum(each.size for each in self.entries.values())
 
 
+def as_networks_take_it(batch: Tensor, form: InputForm, dtype: torch.dtype) -> Tensor:
+    """Examples of this form in the precision of the training, where they are neither indices nor bools."""
+    if form.as_indices:
+        return batch.long()
+    if form.kind == BOOLS:
+        return batch
+    batch = batch.to(dtype)
+    return batch / 255 if form.kind == BYTES else batch
+
+
 class Inputs:
     """Any examples of X as one tensor for the networks; X is used where it lies and never changed.
 
@@ -263,12 +273,7 @@ class Inputs:
     def _converted(self, batch: Tensor, form: InputForm) -> Tensor:
         # towards the CPU a copy that does not block would be read before it has arrived
         batch = batch.to(self.device, non_blocking=self.device.type != "cpu")
-        if form.as_indices:
-            return batch.long()
-        if form.kind == BOOLS:
-            return batch
-        batch = batch.to(self.dtype)
-        return batch / 255 if form.kind == BYTES else batch
+        return as_networks_take_it(batch, form, self.dtype)
 
     @property
     def by_name(self) -> dict[str, "Inputs"]:

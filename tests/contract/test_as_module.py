@@ -1,5 +1,7 @@
 """A fitted classifier as one module of torch: the same probabilities, in torch.export and ONNX, too."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -7,11 +9,26 @@ import torch
 from helpers import Net, Words, auto, fast, images
 from numpy.testing import assert_allclose
 from sklearn.exceptions import NotFittedError
+from torch import nn
 
 from skcoteach import CoTeachingClassifier
 
 #: What predict_proba and the module may differ by: it sums in single precision.
 CLOSE = 1e-5
+
+
+class TwoInputs(nn.Module):
+    def __init__(self, n_classes):
+        super().__init__()
+        self.words, self.last = nn.Embedding(10, 4), nn.Linear(24, n_classes)
+
+    def forward(self, ids, scale):
+        return SimpleNamespace(logits=self.last(self.words(ids).flatten(1)) * scale)
+
+
+class InPlace(Net):
+    def forward(self, x):
+        return super().forward(x.mul_(0.5))
 
 
 def of_tables(noisy):
@@ -49,6 +66,35 @@ def test_it_has_the_probabilities_of_predict_proba(fitted, noisy):
         probabilities = estimator.as_module()(torch.from_numpy(X))
     assert_allclose(probabilities, estimator.predict_proba(X), atol=CLOSE)
     assert len({*estimator.predict(X)}) > 1
+
+
+def test_where_x_was_a_dict_it_takes_a_dict(tmp_path):
+    X, y = {"ids": np.random.default_rng(0).integers(0, 10, (120, 6)), "scale": np.ones((120, 1))}, np.arange(120) % 2
+    X["ids"][:, 0] = 5 * y
+    estimator = fast(module=TwoInputs, epochs=20).fit(X, y)
+    tensors = {key: torch.from_numpy(each) for key, each in X.items()}
+    with torch.no_grad():
+        assert_allclose(estimator.as_module()(tensors), estimator.predict_proba(X), atol=CLOSE)
+    any_size = torch.export.Dim("n")
+    sizes = ({key: {0: any_size} for key in X},)
+    some = {key: each[:2] for key, each in tensors.items()}
+    program = torch.export.export(estimator.as_module(), (some,), dynamic_shapes=sizes)
+    torch.onnx.export(program, f=tmp_path / "model.onnx", verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for n in (1, 50):
+        given = {each.name: X[each.name.removeprefix("x_")][:n] for each in session.get_inputs()}
+        expected = estimator.predict_proba({key: each[:n] for key, each in X.items()})
+        assert_allclose(session.run(None, given)[0], expected, atol=CLOSE)
+    assert len({*estimator.predict(X)}) == 2
+
+
+def test_networks_that_write_into_their_inputs_get_copies(noisy):
+    estimator = fast(module=InPlace).fit(*noisy[:2])
+    X = torch.from_numpy(noisy[0])
+    before = X.clone()
+    with torch.no_grad():
+        assert_allclose(estimator.as_module()(X), estimator.predict_proba(noisy[0]), atol=CLOSE)
+    assert torch.equal(X, before)
 
 
 def test_values_far_out_are_those_of_predict_proba_in_an_export_too(noisy):
