@@ -695,8 +695,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         labels = self._state.labels
         if labels is None:
             raise NotFittedError(
-                f"This {type(self).__name__} holds nothing of single examples: it was trained by partial_fit, or "
-                "forget_training_data was called. Label issues are found by fit."
+                f"This {type(self).__name__} holds nothing of single examples: it was trained by partial_fit, or loaded "
+                "from a file of skcoteach.save, or forget_training_data was called. Label issues are found by fit."
             )
         classes = self._state.classes
         if classes.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):

@@ -31,6 +31,7 @@ ALIASES = {
     "noise_rate": "forget_rate", "noise": "forget_rate", "learning_rate": "lr", "learning_rate_init": "lr",
     "alpha": "optimizer__weight_decay", "weight_decay": "optimizer__weight_decay", "momentum": "optimizer__momentum",
     "hidden_layer_sizes": "module__hidden", "seed": "random_state", "model": "module", "network": "module",
+    "train_split": "early_stopping", "patience": "n_iter_no_change", "iterator_train__batch_size": "batch_size",
     "criterion": None, "warm_start": None, "n_jobs": None,
 }  # fmt: skip
 
