@@ -695,7 +695,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         labels = self._state.labels
         if labels is None:
             raise NotFittedError(
-                f"This {type(self).__name__} holds nothing of single examples: it was trained by partial_fit, or loaded "
+                f"This {type(self).__name__} holds nothing of single examples: it was trained by partial_fit, loaded "
                 "from a file of skcoteach.save, or forget_training_data was called. Label issues are found by fit."
             )
         classes = self._state.classes

@@ -1,6 +1,7 @@
 """What a fit leaves: names, types, sizes."""
 
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
@@ -124,3 +125,10 @@ def test_attributes_can_be_changed_without_harm(table):
     assert estimator.get_label_issues().equals(issues)
     estimator.label_quality_[:] = 0.0  # which is held once: the column follows
     assert estimator.get_label_issues().equals(issues.assign(label_quality=0.0))
+
+
+def test_the_html_repr_shows_noise_rate_temperature_and_epochs(found):
+    rows = dict(re.findall(r">\s*(\w+_)</a>\s*</td>\s*<td[^>]*>[^<]*</td>\s*<td>([^<]*)</td>", found._repr_html_()))
+    for name in ("noise_rate_", "noise_rate_std_", "temperature_"):
+        assert float(rows[name]) == pytest.approx(getattr(found, name), rel=1e-3)
+    assert rows["n_iter_"] == str(found.n_iter_)
