@@ -487,7 +487,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             Weight 2 counts as the example twice, weight 0 as its absence.
         X_val : as X, of shape (n_val, ...), default=None
             Other examples, on which the networks are tried after every epoch: ``val_accuracy`` and ``val_loss`` of
-            ``history_``. In a pipeline, ``Pipeline(..., transform_input=["X_val"])`` transforms them as it does X.
+            ``history_``. In a pipeline, ``Pipeline(..., transform_input=["X_val"])`` transforms them as it does X; it
+            wants ``sklearn.set_config(enable_metadata_routing=True)`` and ``set_fit_request(X_val=True, y_val=True)``.
         y_val : array-like or tensor of shape (n_val,), default=None
             Their given labels, which may be wrong, too; given with X_val.
         sample_weight_val : array-like or tensor of shape (n_val,), default=None
@@ -576,7 +577,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             return NoiseEstimate(float(self.forget_rate))
         if too_few_data(data):
             return unknown(data.n_classes)
-        begin_estimate(self.verbose)
+        begin_estimate(self.verbose, len(data.drawn))
         cross_fit = CrossFit(config, data)
         estimate = tasks.begin("estimate", max_subtasks=cross_fit.max_steps)
         stop = False

@@ -8,23 +8,25 @@ from skcoteach._training.noise_estimate import NoiseEstimate
 
 #: Lines of a fit at ``verbose=1``, about.
 N_LINES = 10
+#: Of so many examples the estimate takes its time.
+MANY_EXAMPLES = 10_000
 
 
-def begin_estimate(verbose: int) -> None:
-    """The line's beginning: what comes may take minutes."""
-    if verbose:
-        print("noise rate: ", end="", flush=True)
+def begin_estimate(verbose: int, n_samples: int) -> None:
+    """That it has begun, where what comes may take minutes."""
+    if verbose and n_samples >= MANY_EXAMPLES:
+        print("noise rate: being estimated ...", flush=True)
 
 
 def end_estimate(verbose: int, found: NoiseEstimate | None) -> None:
-    """The rest of it: what was found and decided; None, if a callback has stopped the estimate."""
+    """What was found and decided; None, if a callback has stopped the estimate."""
     if not verbose:
         return
     if found is None:
-        print("not estimated")
+        print("noise rate: not estimated")
         return
     decision = f"forget rate: {found.forget_rate:.3f}" if found.forget_rate else "nothing is forgotten"
-    print(f"{found.noise_rate:.3f} ± {found.noise_rate_std:.3f}, {decision} (chosen by the data)")
+    print(f"noise rate: {found.noise_rate:.3f} ± {found.noise_rate_std:.3f}, {decision} (chosen by the data)")
 
 
 def print_epoch(verbose: int, record: dict[str, Any], epochs: int) -> None:
@@ -48,4 +50,6 @@ def print_epoch(verbose: int, record: dict[str, Any], epochs: int) -> None:
 def print_return(verbose: int, best_epoch: int) -> None:
     """Whose networks are kept."""
     if verbose:
-        print(f"kept: the networks of epoch {best_epoch + 1}, the best on the validation set")
+        print(
+            f"kept: the networks of epoch {best_epoch + 1} (best_epoch_={best_epoch}), the best on the validation set"
+        )

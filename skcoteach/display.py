@@ -181,7 +181,7 @@ class TrainingCurvesDisplay:
                 axes.axvline(self.best_epoch, color=GREY, linestyle="-.", zorder=1, label=name)
         lossiest, highest = middle.dataLim.ymax, max(bottom.dataLim.ymax, 0.05)
         for axes, name, limits in (
-            (top, "accuracy", (-0.02, 1.02)),
+            (top, "accuracy on\ngiven labels", (-0.02, 1.02)),
             (middle, "loss", (-0.02 * lossiest, 1.05 * lossiest)),
             (bottom, "forget rate", (-0.02 * highest, 1.1 * highest)),
         ):
@@ -641,9 +641,7 @@ def _new_axes(display: object, height: float, layout: str | None = None) -> "Axe
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError(
-            f"{type(display).__name__} needs matplotlib to draw: pip install 'skcoteach[plot]'"
-        ) from error
+        raise ImportError(f"{type(display).__name__} needs matplotlib to draw: pip install matplotlib") from error
     figure, ax = plt.subplots(figsize=(WIDTH, height), layout=layout)
     if layout is None:
         figure.subplots_adjust(left=0.02, right=0.98, bottom=0.1 / height, top=1 - 0.5 / height)

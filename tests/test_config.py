@@ -152,7 +152,7 @@ def test_what_is_passed_on_stays_as_it_was_given_but_for_numbers_of_numpy():
 IMPOSSIBLE = [
     ({"num_gradual": 7}, r"num_gradual \(7\) is greater than epochs \(6\)"),
     ({"exponent": 1e-20}, r"exponent=1e-20 makes the warm-up end at a forget rate of 0.2 \*\* exponent = 1, where"),
-    ({"device": "gone"}, "device='gone' cannot be used with precision='float32'"),
+    ({"device": "gone"}, "device='gone' cannot be used: "),
 ]
 every_impossible = pytest.mark.parametrize(
     ("parameters", "words", "forget_rate"),

@@ -94,7 +94,7 @@ def test_the_curves_are_those_of_the_history(found):
     assert_array_equal(top["agreement of both"], display.agreement)
     assert_array_equal(bottom["forget rate"], display.forget_rate)
     assert_array_equal(bottom[f"noise rate {found.noise_rate_:.3f}"], [found.noise_rate_] * 2)
-    assert [axes.get_ylabel() for axes in display.axes_] == ["accuracy", "loss", "forget rate"]
+    assert [axes.get_ylabel() for axes in display.axes_] == ["accuracy on\ngiven labels", "loss", "forget rate"]
     assert [texts(axes) for axes in display.axes_] == [list(top), list(middle), list(bottom)]
 
 

@@ -448,11 +448,13 @@ def check_y(estimator: Any, y: Any, n_samples: int) -> np.ndarray:
 
 def _check_kind_of_labels(y: Any) -> None:
     """Refuse labels that NumPy and scikit-learn would refuse in their own words."""
-    labels = np.asarray(y, dtype=None if hasattr(y, "dtype") else object)
+    labels = np.asarray(y, dtype=None if hasattr(y, "dtype") or hasattr(y, "columns") else object)
     shape, kind = labels.shape, labels.dtype.kind
     if labels.ndim == 2 and shape[1] > 1:
         one_hot = kind in "biuf" and bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
-        hint = " It looks one-hot: give y.argmax(1)." if one_hot else ""
+        hint = (
+            f" It looks one-hot: give y.{'idxmax(axis=1)' if hasattr(y, 'idxmax') else 'argmax(1)'}." if one_hot else ""
+        )
         raise ValueError(f"y should be a 1d array, got an array of shape {shape} instead.{hint}")
     if kind == "c":
         raise ValueError("Complex data not supported: the labels in y are complex numbers.")

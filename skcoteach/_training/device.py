@@ -63,16 +63,17 @@ def choose_device(device: Any, X: Any, precision: str) -> torch.device:
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         lacks_precision = accelerator is not None and accelerator.type == "mps" and precision == "float64"
         return torch.device("cpu") if accelerator is None or lacks_precision else accelerator
+    dtype = torch.float32
     try:
         wanted = torch.device(device)
         if wanted.type == "meta":
             raise RuntimeError("it holds no numbers")
-        torch.empty(1, dtype=DTYPES[precision], device=wanted)
+        for dtype in (torch.float32, DTYPES[precision]):
+            torch.empty(1, dtype=dtype, device=wanted)
     except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError, ImportError) as error:
         reason = str(error).splitlines()[0]
-        raise InvalidParameterError(
-            f"device={device!r} cannot be used with precision={precision!r}: {reason}"
-        ) from error
+        used = f" with precision={precision!r}" if dtype is DTYPES["float64"] else ""
+        raise InvalidParameterError(f"device={device!r} cannot be used{used}: {reason}") from error
     return wanted
 
 

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     )
     draws = is_installed("matplotlib")
     if not draws:
-        show("There will be no picture of the learning curves, which needs matplotlib: pip install 'skcoteach[plot]'")
+        show("There will be no picture of the learning curves, which needs matplotlib: pip install matplotlib")
     rows, curves, fitted = [], {}, {}
     plain = CoTeachingClassifier(forget_rate=0.0, epochs=options.epochs, random_state=0)
     for name, estimator in {

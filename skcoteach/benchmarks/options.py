@@ -26,7 +26,7 @@ def need(module: str, package: str, what: str) -> None:
         If the module cannot be imported.
     """
     if not is_installed(module):
-        raise OptionError(f"{what} needs {package}: pip install 'skcoteach[benchmarks]'")
+        raise OptionError(f"{what} needs {package}: pip install {package}")
 
 
 def count(text: str) -> int:

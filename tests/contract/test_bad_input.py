@@ -149,6 +149,7 @@ BAD_Y = {
     "2-D": (lambda y: np.stack([y, y], 1), "y should be a 1d array"),
     "one-hot": (lambda y: np.eye(3)[y], r"y should be a 1d array.*\(200, 3\).*one-hot: give y.argmax\(1\)"),
     "one-hot tensor": (lambda y: torch.eye(3)[y], "one-hot"),
+    "one-hot data frame": (pd.get_dummies, r"one-hot: give y.idxmax\(axis=1\)"),
     "pandas' NA": (lambda y: pd.Series(y, dtype="Int64").replace(1, pd.NA), "y contains NaN"),
     "NA among strings": (lambda y: pd.Series(y.astype(str), dtype="string").replace("1", pd.NA), "contains None or NA"),
     "NA in a list": (lambda y: [pd.NA, *y[1:].tolist()], "contains None or NA"),
