@@ -97,6 +97,24 @@ def named(name: str) -> Iterator[None]:
         raise kind(f"{name} cannot be used: {str(error) or type(error).__name__}") from error
 
 
+@contextlib.contextmanager
+def said_of(name: str) -> Iterator[None]:
+    """What we or a library say of X, y or weights is said of those with this name; the user's own errors pass.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If we or a library complain.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if _package_of(error) not in _LIBRARIES:
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
+
+
 def _package_of(error: BaseException) -> str:
     """The package in which an error was raised, and not the user's if that is another one."""
     trace = error.__traceback__

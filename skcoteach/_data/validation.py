@@ -6,7 +6,6 @@ numbers, weights become one float64 per example.
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +21,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, StackDataset
 from skcoteach._arrays import is_dict, is_foreign, to_host, to_tensor
 from skcoteach._batches import tensors_of
 from skcoteach._data.inputs import InputForm, Inputs, item_of, name_of, sorted_keys
-from skcoteach._errors import named
+from skcoteach._errors import named, said_of
 from skcoteach._sklearn import InvalidParameterError, check_1d_labels, check_sample_weight
+
+#: What scikit-learn notes of them on an estimator.
+COLUMNS = ("n_features_in_", "feature_names_in_")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,6 @@ def validate(
     with named("y"):
         given_y, y = y, check_y(scratch, y, len(inputs))
         classes, codes = encode(y, classes)
-    names = ("n_features_in_", "feature_names_in_")
     return ValidatedData(
         X,
         inputs,
@@ -82,7 +83,7 @@ def validate(
         codes,
         check_weights(sample_weight, None, classes, codes),
         check_weights(sample_weight, estimator.class_weight, classes, codes),
-        {name: getattr(scratch, name) for name in names if hasattr(scratch, name)},
+        {name: getattr(scratch, name) for name in COLUMNS if hasattr(scratch, name)},
         next((each.index for each in (X, given_y) if hasattr(each, "iloc")), None),
     )
 
@@ -122,24 +123,17 @@ def validate_beside(
         missing, there = ("X_val", "y_val") if X_val is None else ("y_val", "X_val")
         raise ValueError(f"{there} is given, but {missing} is not.")
     scratch = copy.copy(estimator)
+    for name in COLUMNS:  # of an earlier fit
+        vars(scratch).pop(name, None)
     vars(scratch).update(given.columns)
-    with _blaming("X_val"):
+    with said_of("X_val"):
         inputs = check_X(scratch, X_val, reset=False)
         check_form(inputs.form, given.inputs.form, type(estimator).__name__)
-    with _blaming("y_val"):
+    with said_of("y_val"):
         codes = encode(check_y(scratch, y_val, len(inputs)), given.classes)[1]
-    with _blaming("sample_weight_val"):
+    with said_of("sample_weight_val"):
         weights = check_weights(sample_weight_val, None, given.classes, codes)
     return LabelledInputs(inputs, codes, weights)
-
-
-@contextmanager
-def _blaming(name: str) -> Iterator[None]:
-    """What is said of X, y or weights is said of those of the validation set."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from error
 
 
 @named("X")
@@ -192,7 +186,7 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
             raise ValueError(f"X must hold numbers; its dtype is {X.dtype}.")
         inputs = Inputs(X)
     if reset and inputs.form.entries is not None:  # of an earlier fit
-        for name in ("n_features_in_", "feature_names_in_"):
+        for name in COLUMNS:
             vars(estimator).pop(name, None)
     return inputs
 

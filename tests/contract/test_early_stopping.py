@@ -1,10 +1,11 @@
 """X_val and early stopping: what is told of a validation set, and what it decides."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
-from helpers import Callback, StopAfter, auto, fast, noisy_blobs
+from helpers import Callback, Items, StopAfter, auto, fast, noisy_blobs
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.metrics import log_loss
@@ -105,6 +106,19 @@ def test_kinds_of_validation_sets(kind, noisy, held_out):
         for data, beside in (((X, y), (X_val, y_val)), (noisy[:2], held_out))
     )
     assert (told["val_accuracy"], told["val_loss"]) == (plain["val_accuracy"], plain["val_loss"])
+
+
+def test_columns_of_an_earlier_fit_are_not_asked_for(noisy, held_out):
+    (X, y, _), (X_val, y_val) = noisy, held_out
+    names = list("abcde")
+    estimator = fast().fit(pd.DataFrame(X, columns=names), y)
+    estimator.fit(X, y, X_val=X_val, y_val=y_val)  # which warns of nothing
+    assert (
+        estimator.history_[-1]["val_accuracy"]
+        == fast()
+        .fit(pd.DataFrame(X, columns=names[::-1]), y, X_val=pd.DataFrame(X_val, columns=names[::-1]), y_val=y_val)
+        .history_[-1]["val_accuracy"]
+    )
 
 
 def test_a_pipeline_transforms_it_like_x(noisy, held_out):
@@ -248,6 +262,24 @@ def test_a_validation_set_that_cannot_be_used_is_told_by_its_name(change, error,
     with pytest.raises(error, match=message):
         estimator.fit(*noisy[:2], **change(*held_out))
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(estimator), strict=True))
+
+
+class OwnError(ValueError):
+    """With arguments of its own."""
+
+    def __init__(self, position, reason):
+        super().__init__(position, reason)
+
+
+class Unreadable(Items):
+    def __getitem__(self, i):
+        raise OwnError(i, "unreadable")
+
+
+def test_errors_of_the_users_own_dataset_pass_as_they_are(noisy, held_out):
+    with pytest.raises(OwnError) as raised:
+        fast().fit(*noisy[:2], X_val=Unreadable(held_out[0]), y_val=held_out[1])
+    assert raised.value.args == (0, "unreadable")
 
 
 def test_partial_fit_cannot_stop_early(noisy):
