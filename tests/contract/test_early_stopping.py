@@ -78,6 +78,16 @@ def test_weights_of_the_validation_set_count(noisy, held_out):
     assert estimator.history_[-1]["val_accuracy"] == pytest.approx(estimator.score(X_val, y_val, weights))
 
 
+@pytest.mark.parametrize("weight", [1e308, 1e-323])
+def test_very_large_and_small_weights_of_the_validation_set_count_alike(weight, noisy, held_out):
+    X_val, y_val = held_out
+    weighted, plain = (
+        fast().fit(*noisy[:2], X_val=X_val, y_val=y_val, sample_weight_val=np.full(len(y_val), each)).history_[-1]
+        for each in (weight, 1.0)
+    )
+    assert (weighted["val_accuracy"], weighted["val_loss"]) == (plain["val_accuracy"], plain["val_loss"])
+
+
 @pytest.mark.parametrize("make", [fast, auto])
 def test_watching_changes_nothing(make, noisy, held_out):
     X_val, y_val = held_out
