@@ -58,22 +58,20 @@ def hold_out(data: TrainingData, share: float) -> tuple[TrainingData, Validation
     Raises
     ------
     ValueError
-        If there would be nothing to learn from, or nothing held out.
+        If every example is the last of its class.
     """
     n_samples = len(data.drawn)
     n_held_out = math.ceil(share * n_samples)
-    held_out = torch.zeros(len(data.inputs), dtype=torch.bool, device="cpu")
-    order = stratified_order(data.drawn, data.drawn_targets, n_held_out)
-    held_out[order[:n_held_out]] = True
-    n_left = np.bincount(data.codes[order[n_held_out:].numpy()], minlength=data.n_classes)
-    held_out &= torch.from_numpy(n_left[data.codes] > 0)
-    chosen = held_out.nonzero()[:, 0]
+    order = stratified_order(data.drawn, data.drawn_targets, n_held_out).numpy()
+    last = np.unique(data.codes[order][::-1], return_index=True)[1]  # of each class, counted from the end
+    chosen = np.sort(np.delete(order, len(order) - 1 - last)[:n_held_out])
     if not len(chosen):
         raise ValueError(
             f"early_stopping=True: of {n_samples} examples none can be held out, as each is the last of its class. "
             "Give a validation set, X_val and y_val."
         )
-    of_chosen = chosen.numpy()
+    held_out = torch.zeros(len(data.inputs), dtype=torch.bool, device="cpu")
+    held_out[chosen] = True
     return data.part(~held_out), ValidationSet(
-        data.inputs, chosen, data.codes[of_chosen], data.sample_weights[of_chosen], data.n_classes
+        data.inputs, torch.from_numpy(chosen), data.codes[chosen], data.sample_weights[chosen], data.n_classes
     )
