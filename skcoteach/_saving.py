@@ -34,9 +34,11 @@ OPTIMIZERS = {each.__name__: each for each in ELEMENTWISE if each.__module__.sta
 #: Kinds of dtypes that classes may have, and types of those that are objects.
 KINDS_OF_CLASSES, TYPES_OF_CLASSES = "biufUO", (bool, int, float, str)
 #: Fitted numbers, and arrays; those that an estimator may lack are None then.
-NUMBERS = ("temperature_", "forget_rate_", "n_iter_", "noise_rate_", "noise_rate_std_", "n_features_in_")
+NUMBERS = (
+    "temperature_", "forget_rate_", "n_iter_", "best_epoch_", "noise_rate_", "noise_rate_std_", "n_features_in_",
+)  # fmt: skip
 ARRAYS = ("forget_rate_schedule_", "class_forget_rates_", "noise_matrix_")
-MAY_BE_MISSING = ("noise_rate_", "noise_rate_std_", "n_features_in_")
+MAY_BE_MISSING = ("best_epoch_", "noise_rate_", "noise_rate_std_", "n_features_in_")
 #: Of the values in a file, by name, their types.
 FORM: dict[str, Any] = {
     "parameters": dict, "given_again": dict, "left_out": list, "networks": list, "device": str, "precision": str,

@@ -244,7 +244,9 @@ def test_it_can_be_searched_over_cloned_saved_and_fitted_again(noisy, tmp_path):
     best = search.best_estimator_
     assert clone(best).get_params()["early_stopping"] is True
     skcoteach.save(best, tmp_path / "file")
-    assert_array_equal(skcoteach.load(tmp_path / "file").predict(noisy[0]), best.predict(noisy[0]))
+    loaded = skcoteach.load(tmp_path / "file")
+    assert_array_equal(loaded.predict(noisy[0]), best.predict(noisy[0]))
+    assert (loaded.best_epoch_, loaded.history_) == (best.best_epoch_, best.history_)
     best.set_params(early_stopping=False).fit(*noisy[:2])
     assert not hasattr(best, "best_epoch_") and "val_loss" not in best.history_[0]
 
