@@ -29,18 +29,18 @@ class ProbabilityModule(nn.Module):
         self.networks = nn.ModuleList(copy.deepcopy(network) for network in networks)
         self._temperature = temperature
         self._form = form
-        self._dtype = next(self.networks.parameters()).dtype
         self._share = all(leaves_inputs_alone(network) for network in networks)
         self.eval()
 
     def forward(self, x: Batch) -> Tensor:
         """Probabilities of n inputs, (n, n_classes) in the precision of the networks."""
+        dtype = next(self.networks.parameters()).dtype  # which half(), say, changes
         batch: Batch
         if isinstance(x, Tensor):
-            batch = as_networks_take_it(x, self._form, self._dtype)
+            batch = as_networks_take_it(x, self._form, dtype)
         else:
             entries = self._form.entries or {}
-            batch = {key: as_networks_take_it(x[key], form, self._dtype) for key, form in entries.items()}
+            batch = {key: as_networks_take_it(x[key], form, dtype) for key, form in entries.items()}
         outputs = [call(each, batch if self._share else each_tensor(Tensor.clone, batch)) for each in self.networks]
         first, second = ((logits_in(each) / self._temperature).softmax(1) for each in outputs)
         return (first + second) / 2

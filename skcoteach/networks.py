@@ -17,8 +17,6 @@ CONSTANT_TOLERANCE = 1e-12
 SPARSE_SHARE = 0.2
 #: No standardised value is larger.
 LARGEST_VALUE = 3.0
-#: In an export, larger standardised values are taken for this; their squares are numbers.
-LARGEST_EXPORTED = 1e15
 
 
 class Standardize(nn.Module):
@@ -131,7 +129,8 @@ class Standardize(nn.Module):
         z = (x - self.mean.to(x.dtype)) / self.scale.to(x.dtype)
         limit = self.limit.to(x.dtype)
         if torch.compiler.is_exporting():  # ONNX has no hypot
-            z = z.clamp(-LARGEST_EXPORTED, LARGEST_EXPORTED)
+            largest = torch.finfo(z.dtype).max ** 0.5 / 2  # of which the square is a number
+            z = z.clamp(-largest, largest)
             return z / (1 + (z / limit) ** 2).sqrt()
         return z / torch.hypot(z.new_ones(()), z / limit)  # which does not overflow
 

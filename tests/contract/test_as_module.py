@@ -68,6 +68,21 @@ def test_it_has_the_probabilities_of_predict_proba(fitted, noisy):
     assert len({*estimator.predict(X)}) > 1
 
 
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-5), (torch.float16, 0.01), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize("fitted", [of_tables, of_images, of_words])
+def test_it_can_be_brought_to_another_precision(fitted, dtype, close, noisy):
+    estimator, X = fitted(noisy)
+    module = estimator.as_module().to(dtype)
+    with torch.no_grad():
+        probabilities = module(torch.from_numpy(X))
+    assert probabilities.dtype == dtype
+    some = torch.from_numpy(X[:2])
+    exported = torch.export.export(module, (some,)).module()
+    with torch.no_grad():
+        assert_allclose(exported(some).double(), probabilities[:2].double(), atol=close)
+    assert_allclose(probabilities.double(), estimator.predict_proba(X), atol=close)
+
+
 def test_where_x_was_a_dict_it_takes_a_dict(tmp_path):
     X, y = {"ids": np.random.default_rng(0).integers(0, 10, (120, 6)), "scale": np.ones((120, 1))}, np.arange(120) % 2
     X["ids"][:, 0] = 5 * y
