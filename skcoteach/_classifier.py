@@ -453,6 +453,11 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     def _validate_params(self) -> None:
         refuse_odd_numbers(self.get_params(deep=False))
         super()._validate_params()
+        if self.cross_fit_probabilities and self.forget_rate != "auto":
+            raise InvalidParameterError(
+                'cross_fit_probabilities=True needs forget_rate="auto": with a number, no network is trained on a part '
+                "of the data."
+            )
 
     def __sklearn_is_fitted__(self) -> bool:
         return "modules_" in vars(self)
@@ -507,11 +512,6 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             an earlier fit is left as it was.
         """
         self._validate_params()
-        if self.cross_fit_probabilities and self.forget_rate != "auto":
-            raise InvalidParameterError(
-                'cross_fit_probabilities=True needs forget_rate="auto": with a number, no network is trained on a part '
-                "of the data."
-            )
         with random_state(CPU, first_look()):
             given = validate(self, X, y, sample_weight, reset=True)
             beside = validate_beside(self, given, X_val, y_val, sample_weight_val)

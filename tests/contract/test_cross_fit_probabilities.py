@@ -63,3 +63,5 @@ def test_they_go_with_all_that_is_known_of_single_examples(kept):
 def test_with_a_forget_rate_given_there_are_none(noisy):
     with pytest.raises(ValueError, match='cross_fit_probabilities=True needs forget_rate="auto"'):
         fast(cross_fit_probabilities=True).fit(*noisy[:2])
+    with pytest.raises(ValueError, match='cross_fit_probabilities=True needs forget_rate="auto"'):
+        fast(cross_fit_probabilities=True).partial_fit(*noisy[:2], classes=[0, 1, 2])
