@@ -140,7 +140,7 @@ class CrossFit:
             noise_rate_std=choice.noise_rate_std,
             noise_matrix=torch.from_numpy(choice.noise_matrix.copy()),
             quality=torch.from_numpy(quality).double(),
-            probabilities=torch.from_numpy(probabilities) if with_probabilities else None,
+            probabilities=torch.from_numpy(probabilities).float() if with_probabilities else None,
             predicted=torch.from_numpy(probabilities.argmax(axis=1)),
             confidence=fit.confidence,
         )

@@ -226,6 +226,13 @@ def test_the_estimate_is_made_of_plain_values_on_the_host():
     assert {each.device.type for each in tensors} == {"cpu"}
 
 
+def test_probabilities_that_are_asked_for_are_of_single_precision():
+    cross_fit = run_scripted(CODES, [NOISY], None, None)[1]
+    probabilities = cross_fit.noise_estimate(with_probabilities=True).probabilities
+    assert probabilities.dtype == torch.float32
+    np.testing.assert_allclose(probabilities, probabilities_of(NOISY), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("epochs", "n", "batch_size", "num_iter_per_epoch", "n_epochs"),
     [
