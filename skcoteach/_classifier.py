@@ -198,8 +198,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         at the moment (who counts calls there begins another file), not what they call: where something else was
         changed, delete the folder, which nobody else does. Not in the file, and so begun anew: what callbacks, a
         Dataset, ``augment``, the optimizer or a module keep in attributes of their own. A fit ended by a
-        callback counts as finished. A file holds some 60 bytes an example, its given label not among them, and with
-        Adam three times the weights; reading it runs no code. ``partial_fit`` does not look at it.
+        callback counts as finished. A file holds some 70 bytes an example, its given label not among them, and with
+        Adam three times the weights, until the end twice so much with ``early_stopping``; with
+        ``cross_fit_probabilities`` four bytes more for each example and class. Reading it runs no code.
+        ``partial_fit`` does not look at it.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, order of the examples, dropout and augmentation. An int gives the same bits again
         on the same machine with the same versions and number of threads. None draws from the operating system. Fits
@@ -249,9 +251,10 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         objective of the steps and weighted accuracy on the given labels, of either network during training),
         ``agreement`` (weighted share of examples on which the networks agree), ``changed`` (weighted share of examples
         of which another class is predicted, by both networks together, than when they were last in a batch; 1 in the
-        first epoch), ``duration`` in seconds. With a validation set: ``val_accuracy`` and ``val_loss`` of the networks
-        that predict, after the epoch, on its given labels, by sample weight; the loss is minus the mean log likelihood,
-        which under "auto" goes through ``noise_matrix_``, so that networks are not blamed for labels that are wrong.
+        first epoch, and in each of ``partial_fit``, which knows of none before), ``duration`` in seconds. With a
+        validation set: ``val_accuracy`` and ``val_loss`` of the networks that predict, after the epoch, on its given
+        labels, by sample weight; the loss is minus the mean log likelihood, which under "auto" goes through
+        ``noise_matrix_``, so that networks are not blamed for labels that are wrong.
     kept_frequency_ : ndarray of shape (n_samples,), float64
         How much of each example the networks kept: the mean, over both networks and over the epochs from the end of the
         warm-up in which it was in a batch, of the share of its weight that was kept. Low is suspicious. An example
@@ -754,8 +757,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """Drop all that is known of single training examples, before the estimator is published, say.
 
         A fitted estimator, and a pickle of it, holds some 20 bytes of each training example: its given label, the one
-        that was predicted, its label quality and how often it was kept. Predictions and ``partial_fit`` do not need
-        them. What was found of all together (``noise_matrix_``, ``history_``) stays.
+        that was predicted, its label quality and how often it was kept, and eight more for each class with
+        ``cross_fit_probabilities``. Predictions and ``partial_fit`` do not need them. What was found of all together
+        (``noise_matrix_``, ``history_``) stays.
 
         Returns
         -------
