@@ -796,8 +796,8 @@ def test_training_after_the_estimate_is_that_with_the_same_number_given(forget_r
     """Nothing of the cross-fit is left in networks, optimizers or the random numbers."""
     original = CrossFit.noise_estimate
 
-    def found(self):
-        return dataclasses.replace(original(self), forget_rate=forget_rate, class_forget_rates=None)
+    def found(self, **wanted):
+        return dataclasses.replace(original(self, **wanted), forget_rate=forget_rate, class_forget_rates=None)
 
     monkeypatch.setattr(CrossFit, "noise_estimate", found)
     monkeypatch.setattr(crossfit, "MINIMUM_STEPS", 4)
