@@ -460,7 +460,7 @@ def test_with_an_estimate_that_was_made_the_state_is_as_plain():
     cross_fit = CrossFit(config, data)
     while not cross_fit.is_finished:
         cross_fit.run_step()
-    state = Trainer(config, data, cross_fit.noise_estimate(), networks).state_dict()
+    state = Trainer(config, data, cross_fit.noise_estimate(with_probabilities=True), networks).state_dict()
     assert kinds_in(state["noise_estimate"]) == {str, float, torch.Tensor}
     assert kinds_in(state) <= {torch.Tensor, int, float, bool, str, type(None)}
 
@@ -684,6 +684,8 @@ OF_GO_ON = {"optimizers/shapes"}
 OF_STARVED_CLASSES = {"kept"}
 #: For :meth:`Trainer.return_to_best` alone.
 OF_EARLY_STOPPING = {"best"}
+#: For ``cross_fit_probabilities_`` alone: ``tests/contract/test_cross_fit_probabilities.py``.
+OF_PROBABILITIES = {"noise_estimate/probabilities"}
 
 
 def without(state, key, replacement):
@@ -735,7 +737,8 @@ def test_these_are_all_keys_of_the_state():
     state = uninterrupted("autograd, auto average").snapshots[-1]
     keys = {*state, "networks/0", "networks/1", *(f"optimizers/{each}" for each in state["optimizers"][0])}
     keys |= {f"{name}/{each}" for name in state if isinstance(state[name], dict) for each in state[name]}
-    assert keys - {"optimizers"} == USED_BY.keys() | OF_GO_ON | OF_STARVED_CLASSES | OF_EARLY_STOPPING
+    used_elsewhere = OF_GO_ON | OF_STARVED_CLASSES | OF_EARLY_STOPPING | OF_PROBABILITIES
+    assert keys - {"optimizers"} == USED_BY.keys() | used_elsewhere
 
 
 @pytest.mark.parametrize("name", ["autograd, cumulative", "autograd, buffers"])

@@ -74,7 +74,7 @@ def test_history_has_an_entry_for_each_epoch(table):
     history = fast(epochs=5).fit(*table).history_
     assert [record["epoch"] for record in history] == [0, 1, 2, 3, 4]
     for record in history:
-        assert set(record) == {"epoch", "lr", "forget_rate", "loss", "accuracy", "agreement", "duration"}
+        assert set(record) == {"epoch", "lr", "forget_rate", "loss", "accuracy", "agreement", "changed", "duration"}
         assert len(record["loss"]) == len(record["accuracy"]) == 2
         assert all(0 <= value <= 1 for value in (*record["accuracy"], record["agreement"]))
         assert record["duration"] > 0
