@@ -478,8 +478,10 @@ class LabelIssuesDisplay:
             ["quality", *map(_rounded, self.issues["label_quality"])],
         ]
         n_shown, room = 0, _size(ax)[0] / LETTER
+        are_texts = table.shape[1] == 1 and isinstance(table.iat[0, 0], str)  # they take the room that is left
+        most = max(20, int(room) - _letters([*columns, [""]])) if are_texts else 20
         for number in range(table.shape[1]):
-            cells = [_shortened(_text(value), 20) for value in (table.columns[number], *table.iloc[:, number])]
+            cells = [_shortened(_text(value), most) for value in (table.columns[number], *table.iloc[:, number])]
             if _letters([*columns, cells]) > room:
                 break
             columns.append(cells)
@@ -499,6 +501,8 @@ class LabelIssuesDisplay:
             is_issue = row > 0 and self.issues["is_label_issue"].iloc[row - 1]
             cell.set(edgecolor="#E5E5E5", linewidth=0.5, facecolor=TINT if is_issue else "white")
             cell.get_text().set(parse_math=False, fontweight="bold" if row == 0 or column in (1, 2) else "normal")
+            if are_texts and column == 4:
+                cell.get_text().set(horizontalalignment="left")
         left_out = table.shape[1] - n_shown
         more = f"\n{left_out} of {table.shape[1]} columns do not fit in" if left_out else ""
         _entitle(ax, self._summary("tinted") + more)
@@ -567,7 +571,7 @@ def _examples(X: Any, positions: np.ndarray) -> "list[np.ndarray] | DataFrame":
     if all(np.ndim(item) == 1 for item in items) and len({len(item) for item in items}) == 1:
         return DataFrame(np.stack(items), columns=[f"x{i}" for i in range(len(items[0]))])
     if all(np.ndim(item) == 0 for item in items):
-        return DataFrame({"X": items})
+        return DataFrame({"X": [np.asarray(item).item() for item in items]})
     return _in_range([_channels_last(item) for item in items])
 
 

@@ -276,12 +276,20 @@ def test_tables_of_every_kind_are_shown(fitted, table):
 
 def test_texts_are_a_table(fitted):
     sentences = [f"sentence {i}\n of the text" for i in range(N)]
-    for X in (sentences, np.array(sentences), pd.Series(sentences, name="X")):
+    for X in (sentences, np.array(sentences), np.array(sentences, dtype=object), pd.Series(sentences, name="X")):
         display = LabelIssuesDisplay.from_estimator(fitted, X, 3)
-        assert [row[4] for row in cells(display)] == [
-            "X",
-            *(f"sentence {i} of the text"[:10] + "…" + "f the text"[-9:] for i in display.positions),
-        ]
+        assert [row[4] for row in cells(display)] == ["X", *(f"sentence {i} of the text" for i in display.positions)]
+
+
+def test_long_texts_take_the_room_that_is_left_and_lose_their_middle(fitted):
+    display = LabelIssuesDisplay.from_estimator(fitted, [f"{i} of {'many words ' * 20}is the end" for i in range(N)], 3)
+    for row, position in zip(cells(display)[1:], display.positions, strict=True):
+        assert row[4].startswith(f"{position} of many words") and row[4].endswith("is the end")
+        assert 50 < len(row[4]) < 80 and "…" in row[4]
+    display.figure_.canvas.draw()
+    (drawn,) = display.axes_[0].tables
+    for place, cell in drawn.get_celld().items():
+        assert cell.get_text().get_window_extent().width <= cell.get_window_extent().width, place
 
 
 def test_a_data_frame_shows_its_index(table):
