@@ -248,12 +248,28 @@ def _check_is_data(X: Any) -> None:
             "The items of X are dicts. Give a table: sklearn.feature_extraction.DictVectorizer makes one of them, or "
             "pandas.DataFrame."
         )
+    if hasattr(X, "column_names") and hasattr(X, "with_format"):  # of Hugging Face; the format "torch" makes tensors
+        raise TypeError(
+            f"X is a dataset with the columns {list(X.column_names)}. Give what the networks are to see: "
+            'X.with_format("torch")["image"], say, or a dict of several columns, {name: X[name] for name in names}.'
+        )
+    if _are_texts(X):
+        raise ValueError(
+            "X holds texts. Give numbers: sklearn.feature_extraction.text.TfidfVectorizer in a pipeline makes a table "
+            "of them; or what a tokenizer makes of them, with a module that takes it."
+        )
     if getattr(getattr(X, "dtype", None), "names", None):
         raise ValueError(
             f"X is a structured array with the fields {list(X.dtype.names)}. Give a plain one: "
             "numpy.lib.recfunctions.structured_to_unstructured(X)."
         )
     check_not_masked(X, "X")
+
+
+def _are_texts(X: Any) -> bool:
+    """Whether X is a list, array or column of strings."""
+    is_flat = isinstance(X, (list, tuple)) or (_has_shape_of_one_axis(X) and hasattr(X, "__array__"))
+    return is_flat and len(X) > 0 and isinstance(np.asarray(X[:1])[0] if hasattr(X, "dtype") else X[0], str)
 
 
 def check_not_masked(array: Any, name: str) -> None:
@@ -406,6 +422,7 @@ def _check_entries(form: InputForm, fitted: InputForm, name: str) -> None:
             raise ValueError(
                 f"{name_of(key)} has examples of shape {own_form.item_shape}, but {name} was fitted on examples of "
                 f"shape {before.item_shape}."
+                + (" Fill or cut sequences to that length." if len(before.item_shape) == 1 else "")
             )
         if own_form.kind != before.kind:  # they reach forward as they are
             raise ValueError(

@@ -111,6 +111,20 @@ def test_what_is_no_x(name, refused):
     refused(words, X=X, error=TypeError)
 
 
+@pytest.mark.parametrize(
+    "kind", [list, tuple, np.array, pd.Series, lambda texts: pd.Series(texts, index=range(5, 205))]
+)
+def test_texts_are_told_what_makes_numbers_of_them(kind, refused):
+    refused("X holds texts. Give numbers: .*TfidfVectorizer.*tokenizer", X=kind(["some words", "others"] * 100))
+
+
+def test_a_dataset_of_hugging_face_is_told_which_column_to_give(table, refused):
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"numbers": table[0].tolist(), "label": table[1].tolist()})
+    refused(r"columns \['numbers', 'label'\].*with_format\(\"torch\"\)", X=rows, error=TypeError)
+    assert fast(epochs=1).fit(rows.with_format("torch")["numbers"], rows["label"]).n_features_in_ == table[0].shape[1]
+
+
 def test_labels_in_a_dataset_are_not_read(table):
     dataset = TensorDataset(torch.tensor(table[0]), torch.tensor(table[1]))
     for y in ((), (None,)):
