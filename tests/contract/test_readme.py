@@ -6,8 +6,8 @@ import io
 import re
 from pathlib import Path
 
-import matplotlib
 import pytest
+from matplotlib.image import imread
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -53,4 +53,4 @@ def test_links_lead_to_files_and_headings():
 def test_it_fits_on_a_few_screens_and_its_picture_is_there():
     assert 100 <= len(README.splitlines()) <= 150
     picture = ROOT / re.search(r"!\[[^\]]{40,}\]\(([^)]+\.png)\)", README)[1]
-    assert matplotlib.image.imread(picture).shape[1] >= 800
+    assert imread(picture).shape[1] >= 800
