@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -242,7 +243,14 @@ def searches(options: argparse.Namespace) -> dict[str, Any]:
 @contextlib.contextmanager
 def pressed_after(seconds: float) -> Iterator[None]:
     """Ctrl-C so many seconds from now, unless the block is left before."""
-    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def press(number: int, frame: FrameType | None) -> None:
+        if frame is not None and "coverage" in Path(frame.f_code.co_filename).parts:
+            signal.setitimer(signal.ITIMER_REAL, 0.001)  # where coverage is measured, its lock would be held for ever
+        else:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGALRM, press)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background jobs ignore it
     hook, sys.unraisablehook = sys.unraisablehook, lambda lost: None  # in a weak reference's callback Python loses it
     signal.setitimer(signal.ITIMER_REAL, seconds)
