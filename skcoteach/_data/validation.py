@@ -268,8 +268,9 @@ def _check_is_data(X: Any) -> None:
 
 def _are_texts(X: Any) -> bool:
     """Whether X is a list, array or column of strings."""
-    is_flat = isinstance(X, (list, tuple)) or (_has_shape_of_one_axis(X) and hasattr(X, "__array__"))
-    return is_flat and len(X) > 0 and isinstance(np.asarray(X[:1])[0] if hasattr(X, "dtype") else X[0], str)
+    if not isinstance(X, (list, tuple)):
+        X = np.asarray(X) if _has_shape_of_one_axis(X) and hasattr(X, "__array__") else ()
+    return len(X) > 0 and isinstance(X[0], str)
 
 
 def check_not_masked(array: Any, name: str) -> None:

@@ -639,7 +639,7 @@ def test_every_epoch_adds_one_entry_to_the_history():
         trainer.run_epoch()
         assert trainer.epoch == len(trainer.history) == n_epochs
     entry = trainer.history[1]
-    assert list(entry) == ["epoch", "lr", "forget_rate", "loss", "accuracy", "agreement", "duration"]
+    assert list(entry) == ["epoch", "lr", "forget_rate", "loss", "accuracy", "agreement", "changed", "duration"]
     assert (entry["epoch"], entry["lr"], entry["forget_rate"]) == (1, 0.01, 0.25)
     assert type(entry["lr"]) is type(entry["forget_rate"]) is type(entry["agreement"]) is float
     for pair in (entry["loss"], entry["accuracy"]):
