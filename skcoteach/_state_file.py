@@ -92,7 +92,8 @@ def read(file: Path, kind: str) -> dict[str, Any]:
     if header + newline != _header(kind, values):
         raise UnusableFileError("it is damaged, or of another kind or version")
     try:
-        return torch.load(io.BytesIO(values), map_location="cpu", weights_only=True)
+        with torch.sparse.check_sparse_tensor_invariants():  # some versions of torch warn where it is left open
+            return torch.load(io.BytesIO(values), map_location="cpu", weights_only=True)
     except Exception as error:
         raise UnusableFileError(f"what it holds cannot be read: {type(error).__name__}") from error
 
