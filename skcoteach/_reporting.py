@@ -38,8 +38,8 @@ def print_epoch(verbose: int, record: dict[str, Any], epochs: int) -> None:
     parts = [
         f"epoch {number:>{len(str(epochs))}}/{epochs}",
         f"forget {record['forget_rate']:.2f}",
-        f"loss {fmean(record['loss']):.3f}",
-        f"accuracy {fmean(record['accuracy']):.3f}",
+        f"loss {fmean(record['loss']):.3g}",
+        f"acc {fmean(record['accuracy']):.3f}",
         f"agree {record['agreement']:.3f}",
     ]
     if "val_accuracy" in record:
@@ -50,6 +50,4 @@ def print_epoch(verbose: int, record: dict[str, Any], epochs: int) -> None:
 def print_return(verbose: int, best_epoch: int) -> None:
     """Whose networks are kept."""
     if verbose:
-        print(
-            f"kept: the networks of epoch {best_epoch + 1} (best_epoch_={best_epoch}), the best on the validation set"
-        )
+        print(f"kept: the networks of epoch {best_epoch + 1} (best_epoch_={best_epoch}), best on the validation set")

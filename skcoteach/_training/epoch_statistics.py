@@ -84,7 +84,7 @@ class EpochStatistics:
         return torch.cat([objectives.sum(1), right, torch.stack([agreed, weights.sum()])])
 
     def read_back(self, before: Tensor) -> tuple[list[float], Tensor]:
-        """The only question that an epoch asks the device.
+        """The only question that the training of an epoch asks the device.
 
         Parameters
         ----------

@@ -181,7 +181,7 @@ class Trainer:
             state = self.snapshot()
             self._best = {name: state[name] for name in state.keys() - {"history", "best", "noise_estimate"}}
 
-    def networks_that_predict(self) -> tuple[nn.Module, ...]:
+    def _networks_that_predict(self) -> tuple[nn.Module, ...]:
         """The networks, or copies with the averaged weights, where there are averages."""
         if self.average is None:
             return self.networks
@@ -258,7 +258,7 @@ class Trainer:
             float32_products(self.data.device, self.config.precision),
         ):
             return validation_scores(
-                self.networks_that_predict(),
+                self._networks_that_predict(),
                 self._validation,
                 self.noise_estimate.noise_matrix,
                 precision=self.config.precision,

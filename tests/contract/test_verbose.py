@@ -3,6 +3,8 @@
 import pytest
 from helpers import QUICK, Callback, auto, fast
 
+from skcoteach._reporting import print_epoch, print_return
+
 
 class StopInEstimate(Callback):
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
@@ -52,6 +54,15 @@ def test_lines_fit_into_80_columns(noisy, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "  val 0." in lines[0] and max(map(len, lines)) <= 80
     assert lines[-1].startswith("kept: the networks of epoch ")
+
+
+def test_large_numbers_fit_into_80_columns(capsys):
+    record = {"epoch": 9999, "forget_rate": 0.5, "loss": (1e30, 2e30), "accuracy": (1.0, 1.0), "agreement": 1.0}
+    print_epoch(2, record | {"val_accuracy": 1.0}, 10_000)
+    print_return(2, 9998)
+    lines = capsys.readouterr().out.splitlines()
+    assert "loss 1.5e+30" in lines[0] and "(best_epoch_=9998)" in lines[1]
+    assert max(map(len, lines)) <= 80
 
 
 def test_what_a_callback_has_stopped_is_not_estimated(noisy, capsys):
