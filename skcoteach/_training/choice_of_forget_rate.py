@@ -16,6 +16,8 @@ MINIMUM_FORGET_RATE = 0.01
 MINIMUM_OF_CONSISTENT, CONSISTENT_SHARE = 0.1, 0.95
 #: One is nearly as often right as another if it loses no more than this part of what that one has.
 NEARLY = 0.03
+#: So much noise, if it is more than two standard errors, is certain.
+MINIMUM_OF_CERTAIN = 0.05
 #: So well candidates say what is best.
 SPACING = 0.1
 
@@ -31,11 +33,14 @@ class Candidate:
         How its probabilities explain the given labels.
     right : ndarray of shape (n,), bool
         Whether the class that it predicts for an example is the given one.
+    is_flat : bool
+        Whether labels are wrong as often where it is confident.
     """
 
     forget_rate: float
     fit: NoiseFit
     right: np.ndarray
+    is_flat: bool
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,16 @@ class Choice:
 
 
 def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray) -> Choice:
-    """Of candidates that were trained side by side; the first forgets nothing."""
+    """Of candidates that were trained side by side; the first forgets nothing.
+
+    Where that is the best one although there certainly is noise, another one is taken that is worth forgetting, the one
+    that forgets about as much as is wrong: the candidates end before wrong labels are learnt by heart.
+    """
     number, noise_rate, noise_rate_std, noise_matrix = choose(candidates, weights)
+    if number == 0 and noise_rate >= MINIMUM_OF_CERTAIN and noise_rate > 2 * noise_rate_std:
+        plain, *others = candidates
+        worth = [i for i, each in enumerate(others, 1) if is_worth_forgetting(each, plain, weights)]
+        number = min(worth, key=lambda i: abs(candidates[i].forget_rate - noise_rate), default=0)
     forget_rate = candidates[number].forget_rate
     if forget_rate > 0:
         forget_rate = settled_forget_rate(candidates, number, noise_rate)
@@ -72,7 +85,7 @@ def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray) -> C
     return Choice(number, forget_rate, noise_rate, noise_rate_std, noise_matrix)
 
 
-def choice_of_two(adaptive: Candidate, plain: Candidate, *, is_flat: bool, weights: np.ndarray) -> Choice:
+def choice_of_two(adaptive: Candidate, plain: Candidate, weights: np.ndarray) -> Choice:
     """Of a candidate that forgets what it finds wrong, and one that forgets nothing.
 
     Which one explains the labels better is a question of how far they have learnt, rather than of the noise. So the
@@ -83,13 +96,11 @@ def choice_of_two(adaptive: Candidate, plain: Candidate, *, is_flat: bool, weigh
     Parameters
     ----------
     adaptive, plain : Candidate
-    is_flat : bool
-        Whether labels are wrong as often where the adaptive one is confident.
     weights : ndarray of shape (n,)
         Of the examples.
     """
     forgets = min(adaptive.forget_rate, adaptive.fit.rate) >= MINIMUM_FORGET_RATE and is_worth_forgetting(
-        adaptive, plain, is_flat, weights
+        adaptive, plain, weights
     )
     asked = [adaptive.fit]
     of_any_kind = len(adaptive.fit.matrix) > 2 and not (adaptive.fit.is_symmetric and plain.fit.is_symmetric)
@@ -144,7 +155,7 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, f
     return chosen, rate, std, matrix / matrix.sum(axis=0)  # the shares sum to one but for rounding
 
 
-def is_worth_forgetting(adaptive: Candidate, plain: Candidate, is_flat: bool, weights: np.ndarray) -> bool:
+def is_worth_forgetting(adaptive: Candidate, plain: Candidate, weights: np.ndarray) -> bool:
     """Whether a pair that forgets what it finds wrong is to be preferred to one that forgets nothing.
 
     It is if it explains the given labels no worse. But trainings of a few epochs speak for forgetting nothing, as wrong
@@ -154,8 +165,6 @@ def is_worth_forgetting(adaptive: Candidate, plain: Candidate, is_flat: bool, we
     Parameters
     ----------
     adaptive, plain : Candidate
-    is_flat : bool
-        Whether labels are as often wrong where the adaptive pair is confident.
     weights : ndarray of shape (n,)
         Of the examples.
     """
@@ -163,7 +172,7 @@ def is_worth_forgetting(adaptive: Candidate, plain: Candidate, is_flat: bool, we
         return True
     lost = weights @ plain.right - weights @ adaptive.right
     nearly = lost <= NEARLY * (weights @ plain.right) or _as_often_right(adaptive.right, plain.right, weights)
-    return is_flat and bool(nearly)
+    return adaptive.is_flat and bool(nearly)
 
 
 def settled_forget_rate(candidates: Sequence[Candidate], chosen: int, noise_rate: float) -> float:

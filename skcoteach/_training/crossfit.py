@@ -124,9 +124,7 @@ class CrossFit:
         if self._joined:
             choice = choice_of_several(candidates, weights)
         else:
-            adaptive = self._candidates[0][1]
-            flat = is_flat(data.codes, adaptive, self._finite_weights(adaptive))
-            choice = choice_of_two(*candidates, is_flat=flat, weights=weights)
+            choice = choice_of_two(*candidates, weights)
         fit, probabilities = candidates[choice.number].fit, self._candidates[choice.number][1]
         forget_rate = min(choice.forget_rate, MAXIMUM_FORGET_RATE)
         of_classes = _class_rates(fit, data, forget_rate) if forget_rate and fit.rate else None
@@ -201,7 +199,8 @@ class CrossFit:
         counted = np.flatnonzero(self._weights)
         right = probabilities[counted].argmax(axis=1) == self._data.codes[counted]
         adaptive = not self._joined and forget_rate > 0
-        return Candidate(forget_rate, self._fit(probabilities, counts=adaptive), right)
+        flat = is_flat(self._data.codes, probabilities, self._finite_weights(probabilities))
+        return Candidate(forget_rate, self._fit(probabilities, counts=adaptive), right, flat)
 
     def _end_round(self) -> None:
         rates = [self._forget_rate] if self._adapts else self._round
