@@ -257,8 +257,8 @@ def check_alike_after_epoch(processes: Processes, networks: Sequence[nn.Module],
     processes.check_alike(
         of_each,
         lambda name: (
-            f"distributed=True: {name}: is not the same in all processes after epoch {epoch}. A layer keeps what it sees "
-            "of a batch, of which each process has but a part, or its forward does something else in each"
+            f"distributed=True: {name}: is not the same in all processes after epoch {epoch}. A layer keeps what it "
+            "sees of a batch, of which each process has but a part, or its forward does something else in each"
         ),
     )
 
