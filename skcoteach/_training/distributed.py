@@ -170,10 +170,7 @@ class Processes:
             store = default_store()
             if store.check([self._key]):
                 return f"distributed=True: {store.get(self._key).decode()}"
-        return (
-            "distributed=True: another process was killed, or the connection to it was lost. Start all of them again; "
-            f"with checkpoint=FOLDER the fit goes on from the last epoch written there. (gloo: {first_line(error)})"
-        )
+        return _lost(error)
 
 
 #: A fit by itself.
@@ -208,7 +205,7 @@ def joined(distributed: bool) -> Iterator[Processes]:
             "Do not fit in threads, and give a search n_jobs=1."
         )
     try:
-        processes = Processes(dist.new_group(backend="gloo"))
+        processes = Processes(_new_group())
         try:
             yield processes
         except BaseException as error:
@@ -217,6 +214,23 @@ def joined(distributed: bool) -> Iterator[Processes]:
         processes.close()
     finally:
         _ONE_AT_A_TIME.release()
+
+
+def _new_group() -> Any:
+    """Once all are there; one that was killed before it came is noticed."""
+    try:
+        if dist.get_backend() == "gloo":
+            dist.barrier()
+        return dist.new_group(backend="gloo")
+    except RuntimeError as error:
+        raise OtherProcessError(_lost(error)) from error
+
+
+def _lost(error: RuntimeError) -> str:
+    return (
+        "distributed=True: another process was killed, or the connection to it was lost. Start all of them again; with "
+        f"checkpoint=FOLDER the fit goes on from the last epoch written there. (gloo: {first_line(error)})"
+    )
 
 
 def refuse_batch_statistics(networks: Sequence[nn.Module], processes: Processes) -> None:
