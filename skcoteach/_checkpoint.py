@@ -1,44 +1,32 @@
 """A fit that goes on where it was killed: its state in a file, under a name that says all that the fit depends on.
 
-What the state is, the trainer says. How values are digested is in ``_digest``, how files are written in
-``_state_file``.
+What the state is, the trainer says; the name is from ``_fit_digest``. How files are written is in ``_state_file``.
 """
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from scipy import sparse
-from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset
+from torch import nn
 
 from skcoteach import _state_file
-from skcoteach._data.inputs import CPU, Inputs, item_of
 from skcoteach._data.training_data import TrainingData
 from skcoteach._data.validation import LabelledInputs, ValidatedData
 from skcoteach._data.validation_set import ValidationSet
-from skcoteach._digest import Digest, NoDigestError
 from skcoteach._errors import warn_user
+from skcoteach._fit_digest import name_of_fit
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach._training.config import TrainingConfig
-from skcoteach._training.device import first_look, random_state
 from skcoteach._training.module_state import copy_of, state_of
 from skcoteach._training.noise_estimate import NoiseEstimate
 from skcoteach._training.trainer import Trainer
-from skcoteach._version import __version__
 
 #: An epoch is written if it ends so long after the last one that was.
 SECONDS_BETWEEN_WRITES = 10.0
-#: Parameters that do not change what comes out.
-WITHOUT_EFFECT = {"checkpoint", "device", "distributed", "verbose"}
-#: Items of a Dataset that are looked at.
-ITEMS_LOOKED_AT = 1000
 #: Files that were never finished are of processes that were killed, once they are so old, in seconds.
 SURELY_DEAD = 3600
 
@@ -101,7 +89,7 @@ class Checkpoint:
                     f"checkpoint: {key} cannot be written to a file that is safe to read. Parameters and buffers have "
                     "to be plain tensors."
                 )
-        return cls(estimator.checkpoint, _name(estimator, given, beside))
+        return cls(estimator.checkpoint, name_of_fit(estimator, given, beside))
 
     def resumed(
         self,
@@ -187,50 +175,3 @@ def _make_folder(folder: Path) -> None:
         raise InvalidParameterError(f"checkpoint={str(folder)!r} cannot be made: {error}") from error
     if not writable:
         raise InvalidParameterError(f"checkpoint={str(folder)!r} is a folder that must not be written to.")
-
-
-def _name(estimator: Any, given: ValidatedData, beside: LabelledInputs | None) -> str:
-    """A digest of all that a fit depends on, but for the device and the number of threads."""
-    digest = Digest()
-    digest.add((_state_file.FORMAT, __version__, torch.__version__), "versions")
-    parameters = estimator.get_params(deep=False)
-    try:
-        digest.add(type(estimator), type(estimator).__name__)
-        for parameter in sorted(parameters.keys() - WITHOUT_EFFECT):
-            digest.add(parameter, parameter)
-            digest.add(parameters[parameter], parameter)
-        for part in (given.classes, given.codes, given.sample_weights):
-            digest.add(part, "y")
-        for part in _parts_of(given.inputs):
-            digest.add(part, "X")
-        if beside is not None:
-            for part in (beside.codes, beside.weights, *_parts_of(beside.inputs)):
-                digest.add(part, "X_val")
-    except NoDigestError as error:
-        raise InvalidParameterError(
-            f"checkpoint: {error}, of which no digest can be made, so that no later fit could find its file. Give "
-            "something that is made of numbers, strings, arrays, tensors, functions and objects that hold these."
-        ) from error
-    return digest.hexdigest()
-
-
-def _parts_of(inputs: Inputs) -> Iterator[Any]:
-    X = inputs.X
-    if isinstance(X, dict):
-        for key in sorted(X):
-            yield key
-            yield X[key]
-        return
-    if isinstance(X, (np.ndarray, Tensor)) or sparse.issparse(X):
-        yield X
-        return
-    if type(X) is TensorDataset:
-        yield X.tensors[0]
-        return
-    yield len(inputs)
-    numbers = np.arange(len(inputs))
-    if isinstance(X, Dataset) and len(inputs) > ITEMS_LOOKED_AT:
-        numbers = np.linspace(0, len(inputs) - 1, ITEMS_LOOKED_AT).astype(int)
-    with random_state(CPU, first_look()):
-        for number in numbers.tolist():
-            yield item_of(X, number)

@@ -35,6 +35,7 @@ from skcoteach._data.validation import (
 from skcoteach._data.validation_set import ValidationSet, hold_out
 from skcoteach._errors import warn_user
 from skcoteach._export import ProbabilityModule
+from skcoteach._fit_digest import digests_of_parts
 from skcoteach._fitted import FITTED_NAMES, OF_EXAMPLES, fitted_attributes, go_on
 from skcoteach._interrupts import InterruptsHeldBack
 from skcoteach._pickling import for_cpu, for_here, with_version, without_version
@@ -50,8 +51,10 @@ from skcoteach._training.device import (
     random_state,
     validation_split,
 )
+from skcoteach._training.distributed import Processes, joined, refuse_batch_statistics
 from skcoteach._training.inference import log_mean_probabilities, mean_probabilities, predict
 from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
+from skcoteach._training.module_state import copy_of
 from skcoteach._training.noise_estimate import NoiseEstimate, stopped_early, too_few_data, unknown
 from skcoteach._training.trainer import Trainer
 from skcoteach._version import documentation_url
@@ -202,6 +205,15 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Adam three times the weights, until the end twice so much with ``early_stopping``; with
         ``cross_fit_probabilities`` four bytes more for each example and class. Reading it runs no code.
         ``partial_fit`` does not look at it.
+    distributed : bool, default=False
+        Whether the processes of the default group of ``torch.distributed`` train together: the script has called
+        ``init_process_group``, and every process calls the same ``fit`` with the same X (which all can read), y and
+        parameters. Each computes its part of every batch and reads that part alone; all end with the same fitted
+        estimator, that of one process but for rounding. Dropout and augmentation are drawn by each for its part.
+        ``device="auto"`` is the accelerator LOCAL_RANK. Messages go by gloo, by the host. The first process alone
+        prints, writes checkpoints and runs callbacks; a checkpoint of so many processes goes on with any other number.
+        If one fails, is interrupted or killed, all others raise. Batch normalisation is refused. The order of the
+        epoch, what is known of each example and the standardisation are computed by each, of all of X.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, order of the examples, dropout and augmentation. An int gives the same bits again
         on the same machine with the same versions and number of threads. None draws from the operating system. Fits
@@ -319,6 +331,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "checkpoint": [str, os.PathLike, None],
+        "distributed": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -349,6 +362,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         checkpoint: str | os.PathLike | None = None,
+        distributed: bool = False,
         random_state: int | np.random.RandomState | None = None,
         verbose: int | bool = 0,
         **module__kwargs: Any,
@@ -376,6 +390,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.checkpoint = checkpoint
+        self.distributed = distributed
         self.random_state = random_state
         self.verbose = verbose
         for name in module__kwargs:
@@ -514,31 +529,41 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             If interrupted. After the first epoch, the epochs done are kept and the estimator is fitted by them; before,
             an earlier fit is left as it was.
         """
+        with joined(self.distributed is True) as processes:
+            return self._fit(processes, X, y, sample_weight, X_val, y_val, sample_weight_val)
+
+    def _fit(
+        self, processes: Processes, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any, sample_weight_val: Any
+    ) -> Self:
         self._validate_params()
         with random_state(CPU, first_look()):
             given = validate(self, X, y, sample_weight, reset=True)
             beside = validate_beside(self, given, X_val, y_val, sample_weight_val)
-        config = resolve(self.get_params(deep=False), X)
+        config = resolve(self.get_params(deep=False), X, processes=processes)
         share = self.validation_fraction if self.early_stopping and beside is None else 0.0
         networks, data, validation = _networks_and_data(config, given, share)
         if beside is not None:
             validation = ValidationSet.of(beside, data)
+        if processes.size > 1:
+            parts = digests_of_parts(self, given, beside, networks)
+            processes.check_alike(parts, lambda part: f"distributed=True: all processes must be given the same {part}")
 
-        checkpoint = Checkpoint.of_fit(self, given, beside, networks)
-        tasks = Tasks(self, config.epochs, X, y, sample_weight)
+        checkpoint = Checkpoint.of_fit(self, given, beside, networks) if processes.is_first else Checkpoint(None)
+        verbose = self.verbose if processes.is_first else 0
+        tasks = Tasks(self, config.epochs, X, y, sample_weight, processes)
         trainer = self._begin_or_resume(config, data, networks, validation, checkpoint, tasks)
         finished = trainer.snapshot() if trainer.epoch else None  # the state after the last whole epoch
         try:
-            stop = checkpoint.is_finished
+            stop = processes.from_first(checkpoint.is_finished)
             while trainer.epoch < config.epochs and not (stop or trainer.has_stopped_improving):
                 task = tasks.begin("epoch")
                 trainer.run_epoch()
                 finished = trainer.snapshot()
                 checkpoint.write_if_due(trainer)
-                print_epoch(self.verbose, trainer.history[-1], config.epochs)
+                print_epoch(verbose, trainer.history[-1], config.epochs)
                 stop = tasks.end(task, lambda: fitted_attributes(trainer, given, copies=True))
             if trainer.best_epoch is not None:
-                print_return(self.verbose, trainer.best_epoch)
+                print_return(verbose, trainer.best_epoch)
             trainer.return_to_best()
             checkpoint.write(trainer, at_end=True)
             tasks.end(tasks.fit, lambda: fitted_attributes(trainer, given, copies=True))
@@ -563,9 +588,13 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     ) -> Trainer:
         """A trainer that has all before it, or the rest of what was killed, or nothing any more."""
         resumed = checkpoint.resumed(config, data, networks, validation)
+        if resumed is not None and self.verbose:
+            print(checkpoint.describe(resumed))
+        found = config.processes.from_first(None if resumed is None else resumed.state_dict())
+        if resumed is None and found is not None:
+            resumed = Trainer(config, data, NoiseEstimate(0.0), [copy_of(each) for each in networks], validation)
+            resumed.load_state_dict(found)
         if resumed is not None:
-            if self.verbose:
-                print(checkpoint.describe(resumed))
             if self.forget_rate == "auto":
                 too_few_data(data)  # which warns
             return resumed
@@ -580,7 +609,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             return NoiseEstimate(float(self.forget_rate))
         if too_few_data(data):
             return unknown(data.n_classes)
-        begin_estimate(self.verbose, len(data.drawn))
+        verbose = self.verbose if config.processes.is_first else 0
+        begin_estimate(verbose, len(data.drawn))
         cross_fit = CrossFit(config, data)
         estimate = tasks.begin("estimate", max_subtasks=cross_fit.max_steps)
         stop = False
@@ -591,7 +621,7 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         tasks.end(estimate)
         wanted = self.cross_fit_probabilities
         found = cross_fit.noise_estimate(with_probabilities=wanted) if cross_fit.is_finished else None
-        end_estimate(self.verbose, found)
+        end_estimate(verbose, found)
         return stopped_early(data.n_classes) if found is None else found
 
     @_WithGivenForgetRate
@@ -623,6 +653,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self._validate_params()
         if self.early_stopping:
             raise InvalidParameterError("partial_fit does not support early_stopping=True: it trains for one epoch.")
+        if self.distributed:
+            raise InvalidParameterError("partial_fit does not support distributed=True. Use fit.")
         if self.class_weight == "balanced":
             raise InvalidParameterError(
                 'class_weight="balanced" needs all of y at once, which partial_fit does not see. Compute the weights '
@@ -912,6 +944,7 @@ def _networks_and_data(
         networks = make_networks(config, given.inputs.form.item_shape, len(given.classes))
         data = TrainingData.of(given, config.device, config.dtype, as_indices=reads_indices(networks[0]))
         check_networks(networks, data)
+        refuse_batch_statistics(networks, config.processes)
         warn_of_lost_digits(data)
         data = data.moved_to_device()
         if share_held_out:

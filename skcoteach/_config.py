@@ -1,6 +1,7 @@
 """From the parameters of the estimator to a :class:`~skcoteach._training.config.TrainingConfig`: resolved once."""
 
 import difflib
+import os
 import secrets
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from sklearn.utils import check_random_state
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import DTYPES, choose_device
+from skcoteach._training.distributed import ALONE, Processes
 
 #: Names of parameters that are passed on, to the modules and to the optimizer.
 PREFIXES = ("module__", "module2__", "optimizer__")
@@ -77,7 +79,12 @@ def is_prefixed(name: str) -> bool:
 
 
 def resolve(
-    parameters: dict[str, Any], X: Any, *, device: torch.device | None = None, seed: int | None = None
+    parameters: dict[str, Any],
+    X: Any,
+    *,
+    device: torch.device | None = None,
+    seed: int | None = None,
+    processes: Processes = ALONE,
 ) -> TrainingConfig:
     """The parameters as the training takes them.
 
@@ -92,6 +99,8 @@ def resolve(
         Of an earlier training that is gone on with. None: chosen.
     seed : int, optional
         Of an earlier training. None: drawn by ``random_state``.
+    processes : Processes
+        That train together: with the seed that the first one has drawn, each on an accelerator of its own.
 
     Raises
     ------
@@ -107,15 +116,21 @@ def resolve(
         "module_options": module,
         "module2_options": module2,
         "optimizer_options": optimizer,
-        "device": choose_device(parameters["device"], X, parameters["precision"]) if device is None else device,
+        "device": _choose_device(parameters, X, processes) if device is None else device,
         "dtype": DTYPES[parameters["precision"]],
-        "seed": _draw_seed(parameters["random_state"]) if seed is None else seed,
+        "seed": processes.from_first(_draw_seed(parameters["random_state"])) if seed is None else seed,
+        "processes": processes,
     }
     as_given = {each.name: parameters[each.name] for each in fields(TrainingConfig) if each.name not in resolved}
     config = TrainingConfig(**as_given, **resolved)
     forget_rate = parameters["forget_rate"]
     config.forget_rates(0.2 if forget_rate == "auto" else forget_rate)  # refuses what cannot be
     return config
+
+
+def _choose_device(parameters: dict[str, Any], X: Any, processes: Processes) -> torch.device:
+    number = int(os.environ.get("LOCAL_RANK", 0)) if processes.size > 1 else None
+    return choose_device(parameters["device"], X, parameters["precision"], number)
 
 
 def _with_prefix(parameters: dict[str, Any], prefix: str) -> dict[str, Any]:

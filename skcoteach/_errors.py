@@ -38,6 +38,10 @@ class DivergedError(ValueError):
     """The loss became NaN or infinite."""
 
 
+class OtherProcessError(RuntimeError):
+    """Another process that trains with this one has failed, or is not there any more."""
+
+
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line from which the package was called."""
     frame, level = sys._getframe(), 1

@@ -12,7 +12,7 @@ from skcoteach._version import missing_name
 
 try:
     from torch import _fused_adam_, _fused_adamw_
-    from torch.nn.modules.batchnorm import _NormBase
+    from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
     from torch.nn.modules.module import _has_any_global_hook
 except ImportError as error:
     raise missing_name("torch >= 2.11, < 3", torch.__version__, error) from error
@@ -52,6 +52,18 @@ def hooks_of(module: nn.Module) -> list[tuple[str, bool, Any]]:
 def keeps_running_statistics(module: nn.Module) -> bool:
     """Whether the module is a normalisation whose mean and variance follow the batches."""
     return isinstance(module, _NormBase) and module.track_running_stats
+
+
+def uses_batch_statistics(module: nn.Module) -> bool:
+    """Whether what the module makes of an example depends, in its mode of now, on the others of the batch."""
+    return module.training and (isinstance(module, _BatchNorm) or keeps_running_statistics(module))
+
+
+def default_store() -> Any:
+    """Where the processes of the default group leave each other notes."""
+    from torch.distributed.distributed_c10d import _get_default_store  # not in every build of torch
+
+    return _get_default_store()
 
 
 def fused_adam_(parameter: Tensor, state: dict[str, Tensor], group: dict) -> None:

@@ -25,7 +25,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from skcoteach import CoTeachingClassifier, recipes
 from skcoteach._interrupts import ProcessState
 from skcoteach._training import crossfit
-from skcoteach.benchmarks import accuracy, confident_learning, reliability, speed, tables
+from skcoteach.benchmarks import accuracy, confident_learning, distributed, reliability, speed, tables
 from skcoteach.benchmarks.__main__ import main
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, table, transition_matrix
 from skcoteach.benchmarks.data import DATASETS, IMAGES
@@ -33,7 +33,10 @@ from skcoteach.benchmarks.digits import CELLS, METHODS, split_with_noise
 from skcoteach.benchmarks.documented import SharePure
 from skcoteach.benchmarks.table import RESULTS, TABLES, filled
 
-EXPERIMENTS = ("accuracy", "confident_learning", "demo", "digits", "noise", "reliability", "speed", "table", "tables")
+EXPERIMENTS = (
+    "accuracy", "confident_learning", "demo", "digits", "distributed", "noise", "reliability", "speed", "table",
+    "tables",
+)  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -181,6 +184,15 @@ def test_reliability_counts_what_it_tried_and_what_broke(tmp_path, capsys, monke
     assert [found["tried"] for found in figures.values()] == [1, 2, 3, 9]
     assert [found["broken"] for name, found in figures.items() if name != "memory"] == [0, 0, 0]  # so few fits grow
     assert "| kills " in capsys.readouterr().out
+
+
+def test_a_process_that_is_killed_is_told_by_the_others_and_the_fit_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setitem(distributed.KILLED, "epochs", 3)
+    monkeypatch.setitem(distributed.KILLED, "forget_rate", 0.2)
+    file = tmp_path / "figures.json"
+    main(["distributed", "--skip", "exact", "accuracy", "errors", "speed", "--kills", "1", "--json", str(file)])
+    found = json.loads(file.read_text())["kills"]
+    assert (found["tried"], found["others without a clear error"], found["other bits"]) == (1, 0, 0)
 
 
 def test_reliability_sees_a_promise_that_is_broken(monkeypatch):

@@ -28,7 +28,7 @@ FLOORS = [
     {"augmentation", "networks", "noise", "schedules"},
     {"_data"},
     {"_training"},
-    {"_checkpoint", "_config", "_export", "_fitted", "_pickling", "_reporting", "_tasks"},
+    {"_checkpoint", "_config", "_export", "_fit_digest", "_fitted", "_pickling", "_reporting", "_tasks"},
     {"_classifier"},
     {"_saving"},
     {"__init__", "benchmarks", "coteaching", "display", "recipes"},

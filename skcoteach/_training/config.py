@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from skcoteach._sklearn import InvalidParameterError
+from skcoteach._training.distributed import ALONE, Processes
 from skcoteach.schedules import (
     default_decay_start,
     default_num_gradual,
@@ -42,6 +43,8 @@ class TrainingConfig:
         Epochs after which it does.
     seed : int
         Of all random numbers.
+    processes : Processes
+        That train together.
     """
 
     module: Any
@@ -67,6 +70,7 @@ class TrainingConfig:
     early_stopping: bool
     n_iter_no_change: int
     seed: int
+    processes: Processes = ALONE
 
     def forget_rates(self, forget_rate: float) -> np.ndarray:
         """Forget rate of every epoch, (epochs,) float64, where ``forget_rate`` is the final one.

@@ -213,6 +213,7 @@ class CrossFit:
         found = [np.full((len(data.inputs), data.n_classes), np.nan, dtype=np.float32) for _ in range(n_pairs)]
         for trainer, unseen in zip(self._trainers, self._unseen, strict=True):
             config = trainer.config
+            own = config.processes.part_of_order(unseen, len(unseen))
             for number, into in enumerate(found):
                 pair = trainer.networks[2 * number : 2 * number + 2]
                 with random_state(config.device, predictions(config.seed, trainer.epoch)):
@@ -220,11 +221,11 @@ class CrossFit:
                         pair,
                         data.inputs,
                         mean_probabilities,
-                        unseen,
+                        own,
                         n_classes=data.n_classes,
                         precision=config.precision,
                     )
-                into[unseen.numpy()] = predicted.cpu().numpy()
+                into[unseen.numpy()] = config.processes.gathered(predicted.T, len(unseen)).T.cpu().numpy()
         return [self._without_class_weights(each) for each in found]
 
     def _without_class_weights(self, probabilities: np.ndarray) -> np.ndarray:

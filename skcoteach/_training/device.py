@@ -41,7 +41,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_free_in_child)
 
 
-def choose_device(device: Any, X: Any, precision: str) -> torch.device:
+def choose_device(device: Any, X: Any, precision: str, number: int | None = None) -> torch.device:
     """The device to train on.
 
     Parameters
@@ -50,6 +50,8 @@ def choose_device(device: Any, X: Any, precision: str) -> torch.device:
     X : Tensor or anything else
         "auto" follows a tensor that lies on an accelerator, or the first one of a dict.
     precision : {"float32", "tf32", "bf16", "float64"}
+    number : int, optional
+        Which one of several accelerators "auto" means.
 
     Raises
     ------
@@ -62,7 +64,9 @@ def choose_device(device: Any, X: Any, precision: str) -> torch.device:
                 return each.device
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         lacks_precision = accelerator is not None and accelerator.type == "mps" and precision == "float64"
-        return torch.device("cpu") if accelerator is None or lacks_precision else accelerator
+        if accelerator is None or lacks_precision:
+            return torch.device("cpu")
+        return accelerator if number is None else torch.device(accelerator.type, number)
     dtype = torch.float32
     try:
         wanted = torch.device(device)
@@ -129,6 +133,11 @@ def memory_layout_probe(seed: int) -> tuple[int, ...]:
 def validation_split(seed: int) -> tuple[int, ...]:
     """Entropy of which examples are held out."""
     return seed, 0, 5
+
+
+def noise_of_process(seed: int, epoch: int, rank: int) -> tuple[int, ...]:
+    """Entropy of an epoch's dropout and augmentation in one of several processes."""
+    return seed, epoch + 1, 6, rank
 
 
 @contextmanager

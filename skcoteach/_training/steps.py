@@ -51,6 +51,7 @@ class Steps:
         self._engine = engine
         self._optimizers = optimizers
         self._average = average
+        self._processes = config.processes
         self._batch_size = batch_size
         self._n_classes = n_classes
 
@@ -68,6 +69,7 @@ class Steps:
         Parameters
         ----------
         inputs : Tensor of shape (n, ...), or dict of such
+            Of the part of every batch that this process computes, where there are several; all else is of all.
         targets : Tensor of shape (n,), int64
             Given labels.
         weights : Tensor of shape (n,), floating
@@ -90,7 +92,7 @@ class Steps:
         given = one_hot(targets, self._n_classes).T.to(weights.dtype)  # (n_classes, n)
         labels = targets.expand(len(floors), 1, -1)
         # networks and augment get slices, made when they are needed: those of `split` must not be worked on in place
-        n, size = length_of(inputs), self._batch_size
+        n, size = length_of(inputs), self._processes.length_of_part(self._batch_size)
         batches = (each_tensor(operator.itemgetter(slice(i, i + size)), inputs) for i in range(0, n, size))
         cut = [each.split(self._batch_size, -1) for each in (labels, given, weights, floors)]
         nothing = [None] * len(cut[0])
@@ -115,15 +117,17 @@ class Steps:
             logits = self._engine.logits(inputs)
         else:
             logits = self._logits_of_augmented(self._augmented(inputs), inputs)
-        log_probabilities = logits.log_softmax(1)  # (n_networks, n_classes, n)
+        own = logits.log_softmax(1)  # (n_networks, n_classes, n), of the part that is computed here
+        log_probabilities = self._processes.gathered(own, len(weights))
         losses = -log_probabilities.gather(1, labels).squeeze(1)  # (n_networks, n)
         if free is None:
             kept = weights.expand_as(losses)
         else:
             kept = kept_weights(losses, weights, floors, free, given, class_budgets)
         # the gradient of the mean of the losses over what the peer keeps
-        gradient = log_probabilities.exp().sub_(given).mul_(of_peers(shares_of(kept)).unsqueeze(1))
-        self._engine.backward(gradient)
+        shares, own_given = (self._processes.part_of(each) for each in (of_peers(shares_of(kept)), given))
+        self._engine.backward(own.exp().sub_(own_given).mul_(shares.unsqueeze(1)))
+        self._processes.add_gradients(self._engine.parameters)
         try:
             for optimizer in self._optimizers:
                 optimizer.step()

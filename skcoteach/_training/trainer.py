@@ -7,12 +7,14 @@ of scikit-learn. Within an epoch the device is never asked for a number; statist
 import copy
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skcoteach._batches import Batch
 from skcoteach._data.sampling import in_batches, stratified_order
 from skcoteach._data.streaming import stream
 from skcoteach._data.training_data import TrainingData
@@ -20,7 +22,15 @@ from skcoteach._data.validation_set import ValidationSet
 from skcoteach._training import optimizers
 from skcoteach._training.averaging import WeightAverage
 from skcoteach._training.config import TrainingConfig
-from skcoteach._training.device import float32_products, keep_freed_memory, order_and_noise, predictions, random_state
+from skcoteach._training.device import (
+    float32_products,
+    keep_freed_memory,
+    noise_of_process,
+    order_and_noise,
+    predictions,
+    random_state,
+)
+from skcoteach._training.distributed import check_alike_after_epoch
 from skcoteach._training.engines.choice import make_engine
 from skcoteach._training.epoch_statistics import EpochStatistics, batches_of, record
 from skcoteach._training.label_statistics import LabelStatistics
@@ -155,15 +165,11 @@ class Trainer:
             float32_products(data.device, self.config.precision),
         ):
             order = in_batches(self._order(), self.batch_size, self.config.num_iter_per_epoch)
-            blocks = zip(
-                stream(data.inputs, order, self._block_size()),
-                self._in_blocks(*self._keeping(order, rates)),
-                strict=True,
-            )
-            for (indices, inputs), keeping in blocks:
-                targets, weights = data.targets.index_select(0, indices), data.weights.index_select(0, indices)
-                log_probabilities, losses, kept = self._steps.train(inputs, targets, weights, *keeping)
-                statistics.add(indices, log_probabilities, losses, kept, targets, weights)
+            with self._own_noise():
+                for indices, (_, inputs), keeping in self._blocks(order, rates):
+                    targets, weights = data.targets.index_select(0, indices), data.weights.index_select(0, indices)
+                    log_probabilities, losses, kept = self._steps.train(inputs, targets, weights, *keeping)
+                    statistics.add(indices, log_probabilities, losses, kept, targets, weights)
         totals, kept = statistics.read_back(self.label_statistics.predicted)
         entry = record(totals, -(-len(order) // self.batch_size), epoch, learning_rate, forget_rate)
 
@@ -176,10 +182,29 @@ class Trainer:
             self.label_statistics.restart()
         self.label_statistics.add(statistics.kept, statistics.losses, statistics.predicted, statistics.seen)
         entry |= self._scores()
+        check_alike_after_epoch(self.config.processes, self.networks, epoch)
         self.history.append(entry | {"duration": time.perf_counter() - start})
         if self.best_epoch == epoch:
             state = self.snapshot()
             self._best = {name: state[name] for name in state.keys() - {"history", "best", "noise_estimate"}}
+
+    def _blocks(self, order: Tensor, rates: Tensor) -> Iterator[tuple[Tensor, tuple[Tensor, Batch], tuple]]:
+        """Of every block of batches: indices; those and the examples of this process's part; what is kept of all."""
+        processes, size = self.config.processes, self._block_size()
+        own_size = size // self.batch_size * processes.length_of_part(self.batch_size)
+        return zip(
+            order.to(self.data.device).split(size),
+            stream(self.data.inputs, processes.part_of_order(order, self.batch_size), own_size),
+            self._in_blocks(*self._keeping(order, rates)),
+            strict=True,
+        )
+
+    def _own_noise(self) -> AbstractContextManager[None]:
+        """Where there are several processes, dropout and augmentation of its own in each."""
+        config = self.config
+        if config.processes.size == 1:
+            return nullcontext()
+        return random_state(self.data.device, noise_of_process(config.seed, self.epoch, config.processes.rank))
 
     def _networks_that_predict(self) -> tuple[nn.Module, ...]:
         """The networks, or copies with the averaged weights, where there are averages."""
