@@ -212,8 +212,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         estimator, that of one process but for rounding. Dropout and augmentation are drawn by each for its part.
         ``device="auto"`` is the accelerator LOCAL_RANK. Messages go by gloo, by the host. The first process alone
         prints, writes checkpoints and runs callbacks; a checkpoint of so many processes goes on with any other number.
-        If one fails, is interrupted or killed, all others raise. Batch normalisation is refused. The order of the
-        epoch, what is known of each example and the standardisation are computed by each, of all of X.
+        If one fails, is interrupted or killed, all others raise. Batch normalisation is refused. The order of an
+        epoch and what is known of each example are computed by each, for all examples.
     random_state : int, RandomState instance or None, default=None
         Determines initial weights, order of the examples, dropout and augmentation. An int gives the same bits again
         on the same machine with the same versions and number of threads. None draws from the operating system. Fits
@@ -950,7 +950,7 @@ def _networks_and_data(
         if share_held_out:
             with random_state(CPU, validation_split(config.seed)):
                 data, validation = hold_out(data, share_held_out)
-        standardize(networks, data)
+        standardize(networks, data, config.processes)
     return networks, data, validation
 
 

@@ -108,7 +108,22 @@ class Standardize(nn.Module):
             raise ValueError(f"x has shape {tuple(x.shape)}, expected (n, {len(self.mean)}): one column per feature.")
         if x.device.type == "mps":  # has no float64
             x, weights = x.cpu(), weights.cpu()
-        batch = _moments(x.double(), weights.double()).cpu()
+        self._merge(_moments(x.double(), weights.double()).cpu())
+
+    @torch.no_grad()
+    def replace_observed(self, parts: Sequence[Tensor]) -> None:
+        """Have the statistics be those of all parts together.
+
+        Parameters
+        ----------
+        parts : sequence of Tensor of shape (4, n_features), int64
+            ``moments`` of layers that have observed the parts; zeros where one has observed nothing.
+        """
+        self.moments.zero_()
+        for each in parts:
+            self._merge(each.cpu().contiguous().view(torch.float64))
+
+    def _merge(self, batch: Tensor) -> None:
         if batch[0, 0] == 0:
             return
         weight, mean, squares, nonzero = self.moments.cpu().view(torch.float64)

@@ -124,7 +124,8 @@ class CrossFit:
         if self._joined:
             choice = choice_of_several(candidates, weights)
         else:
-            choice = choice_of_two(*candidates, weights)
+            adaptive, plain = candidates
+            choice = choice_of_two(adaptive, plain, weights)
         fit, probabilities = candidates[choice.number].fit, self._candidates[choice.number][1]
         forget_rate = min(choice.forget_rate, MAXIMUM_FORGET_RATE)
         of_classes = _class_rates(fit, data, forget_rate) if forget_rate and fit.rate else None
@@ -258,7 +259,7 @@ def _config_of_pair(config: TrainingConfig, seed: int) -> TrainingConfig:
 def _make_pair(config: TrainingConfig, half: TrainingData) -> tuple[nn.Module, nn.Module]:
     with random_state(config.device, initial_weights(config.seed)):
         networks = make_networks(config, half.inputs.form.item_shape, half.n_classes)
-        standardize(networks, half)
+        standardize(networks, half, config.processes)
     return networks
 
 

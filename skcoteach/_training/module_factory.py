@@ -18,6 +18,7 @@ from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import explained, first_line, is_of_the_device, raised_by_call, raised_by_torch, warn_user
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach._training.config import TrainingConfig
+from skcoteach._training.distributed import Processes
 from skcoteach._training.engines.logits import MODULES, check_logits
 from skcoteach._training.inference import chunk_size
 from skcoteach._training.module_state import copy_of
@@ -227,9 +228,10 @@ def _warn_of_probabilities(outputs: Tensor, parameter: str) -> None:
         )
 
 
-def standardize(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> None:
+def standardize(pair: tuple[nn.Module, nn.Module], data: TrainingData, processes: Processes) -> None:
     """Give the :class:`~skcoteach.networks.Standardize` layers that have seen no data their mean and deviation.
 
+    Of several processes, each looks at its part of the data.
     Which entry of a dict reaches such a layer, nobody knows; a warning says so.
     """
     layers = [
@@ -241,8 +243,10 @@ def standardize(pair: tuple[nn.Module, nn.Module], data: TrainingData) -> None:
             "and pass on what they are given. Standardise X, or call observe of each with what will reach it."
         )
     elif layers:
-        for indices in data.drawn.split(chunk_size(data.inputs)):
+        for indices in data.drawn.tensor_split(processes.size)[processes.rank].split(chunk_size(data.inputs)):
             inputs: Any = data.inputs[indices]
             weights = data.weights[indices.to(data.device)]
             for layer in layers:
                 layer.observe(inputs, weights)
+        for layer in layers if processes.size > 1 else ():
+            layer.replace_observed(processes.gathered(layer.moments[..., None], processes.size).unbind(-1))
