@@ -525,6 +525,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         ------
         ValueError, TypeError
             If parameters or data cannot be used. An earlier fit is then left as it was.
+        RuntimeError
+            With ``distributed``: if another process has failed or is lost, or if two fits of this process overlap.
         KeyboardInterrupt
             If interrupted. After the first epoch, the epochs done are kept and the estimator is fitted by them; before,
             an earlier fit is left as it was.
