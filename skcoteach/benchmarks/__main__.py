@@ -1,39 +1,23 @@
 """The command line of the experiments; each lives in a module of its own."""
 
 import argparse
+from importlib import import_module
 
-from skcoteach.benchmarks import (
-    accuracy,
-    confident_learning,
-    demo,
-    digits,
-    distributed,
-    noise,
-    reliability,
-    speed,
-    table,
-    tables,
-)
 from skcoteach.benchmarks.options import OptionError
+
+#: Modules beside this one.
+EXPERIMENTS = (
+    "accuracy", "confident_learning", "demo", "digits", "distributed", "noise", "reliability", "rows", "speed", "table",
+    "tables",
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the experiment named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m skcoteach.benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="EXPERIMENT")
-    for experiment in (
-        accuracy,
-        confident_learning,
-        demo,
-        digits,
-        distributed,
-        noise,
-        reliability,
-        speed,
-        table,
-        tables,
-    ):
-        name = experiment.__name__.rpartition(".")[2]
+    for name in EXPERIMENTS:
+        experiment = import_module(f"skcoteach.benchmarks.{name}")
         summary = (experiment.__doc__ or "").partition("\n")[0].replace("%", "%%")
         command = commands.add_parser(name, help=summary, description=experiment.__doc__)
         experiment.add_arguments(command)

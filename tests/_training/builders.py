@@ -70,7 +70,7 @@ def networks_and_data(config, given=None) -> tuple[tuple[nn.Module, nn.Module], 
         networks = make_networks(config, given.inputs.form.item_shape, len(given.classes))
         data = TrainingData.of(given, config.device, config.dtype, as_indices=reads_indices(networks[0]))
         check_networks(networks, data)
-    standardize(networks, data)
+    standardize(networks, data, config.processes)
     return networks, data
 
 

@@ -12,6 +12,7 @@ from _training.builders import config_with, training_data
 from torch import nn
 
 from skcoteach._training.device import random_state
+from skcoteach._training.distributed import ALONE
 from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
 from skcoteach.networks import MLP, CifarCNN, SmallCNN
 
@@ -619,5 +620,5 @@ def test_networks_for_images_say_what_x_they_take(pair, item_shape):
 def test_standardisation_of_a_part_of_the_data_is_that_of_the_part():
     X, y = np.random.default_rng(0).normal(size=(90, 4)), np.arange(90) % 3
     networks = make(dtype=torch.float64)
-    standardize(networks, training_data(X, y, dtype=torch.float64).part(torch.arange(90) % 2 == 0))
+    standardize(networks, training_data(X, y, dtype=torch.float64).part(torch.arange(90) % 2 == 0), ALONE)
     assert networks[0][0].mean.tolist() == pytest.approx(X[::2].mean(axis=0), rel=1e-12)
