@@ -12,6 +12,25 @@ from torch import Tensor
 from skcoteach._sklearn import get_namespace_and_device, move_to
 
 
+#: Rows to work on at a time where an intermediate result for all of them would be large.
+ROWS_AT_A_TIME = 2**17
+
+
+def blocks(n: int, size: int = ROWS_AT_A_TIME) -> list[slice]:
+    """So many rows, one after the other."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def class_number_dtype(n_classes: int) -> np.dtype:
+    """The smallest signed integers that hold the numbers of so many classes, and -1."""
+    return np.min_scalar_type(-n_classes)
+
+
+def index_dtype(n: int) -> np.dtype:
+    """The smallest integers that torch takes as indices of so many rows."""
+    return np.dtype(np.int32 if n <= np.iinfo(np.int32).max else np.int64)
+
+
 def is_foreign(array: Any) -> bool:
     """Whether scikit-learn, told to, treats this as an array of a library other than NumPy and torch."""
     return (

@@ -199,12 +199,12 @@ def _name(estimator: Any, given: ValidatedData, beside: LabelledInputs | None) -
         for parameter in sorted(parameters.keys() - WITHOUT_EFFECT):
             digest.add(parameter, parameter)
             digest.add(parameters[parameter], parameter)
-        for part in (given.classes, given.codes, given.sample_weights):
+        for part in (given.classes, given.codes.astype(np.int64), given.sample_weights):
             digest.add(part, "y")
         for part in _parts_of(given.inputs):
             digest.add(part, "X")
         if beside is not None:
-            for part in (beside.codes, beside.weights, *_parts_of(beside.inputs)):
+            for part in (beside.codes.astype(np.int64), beside.weights, *_parts_of(beside.inputs)):
                 digest.add(part, "X_val")
     except NoDigestError as error:
         raise InvalidParameterError(

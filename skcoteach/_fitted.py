@@ -150,7 +150,7 @@ def go_on(trainer: Trainer, state: FitState, history: list[dict]) -> None:
         goes_on["average"] = fresh["average"] | {"n_updates": earlier["n_averaged"]}
     keepers = earlier["n_keepers"]
     if len(keepers) == len(fresh["n_keepers"]):  # of other data; of as many other examples they do no harm
-        goes_on["n_keepers"] = keepers.long()
+        goes_on["n_keepers"] = keepers
     if trainer.config.optimizer is state.optimizer and "optimizers" in earlier:  # not in one that was loaded
         shapes = [[own["shapes"] for own in some] for some in (earlier["optimizers"], fresh["optimizers"])]
         if shapes[0] == shapes[1] and not _needs_more_state(earlier["optimizers"], fresh["optimizers"]):
@@ -182,7 +182,7 @@ def _what_goes_on(trainer: Trainer, *, copies: bool) -> dict[str, Any]:
     kept: dict[str, Any] = {"optimizers": state["optimizers"]}
     if copies:
         kept = copied(kept)
-    kept["n_keepers"] = state["n_keepers"].to(torch.uint8)
+    kept["n_keepers"] = state["n_keepers"]
     if trainer.average is not None:
         kept |= {"networks": copied(state["networks"]), "n_averaged": state["average"]["n_updates"]}
     return kept
@@ -217,7 +217,9 @@ def _labels(trainer: Trainer, networks: Networks) -> Labels:
             )
         now = probabilities.cpu().numpy()
     weights = data.full_weights if trainer.noise_estimate.noise_rate is None else data.sample_weights
-    return trainer.label_statistics.labels(now, trainer.noise_estimate, np.where(data.full_weights > 0, weights, 0))
+    if not (data.full_weights > 0).all():
+        weights = np.where(data.full_weights > 0, weights, 0)
+    return trainer.label_statistics.labels(now, trainer.noise_estimate, weights)
 
 
 def _temperature(trainer: Trainer, networks: Networks) -> float:

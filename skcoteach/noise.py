@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils import check_array
 
-from skcoteach._arrays import to_host
+from skcoteach._arrays import blocks, to_host
 from skcoteach._noise_counting import fitted_or_counted_noise
 from skcoteach._sklearn import check_sample_weight
+
+#: So many parts of the range of qualities are counted, and one of them is sorted.
+N_BINS = 2**16
 
 
 class _RateAndMatrix(NamedTuple):
@@ -163,8 +166,20 @@ def find_issues(quality: np.ndarray, weights: np.ndarray, rate: float) -> np.nda
 
     Examples of equal quality are issues together or not at all, so the order of the rows does not matter.
     """
-    order = np.argsort(quality)
+    lowest, highest = quality.min(), quality.max()
+    width = highest - lowest or 1.0
+
+    def bins(rows: slice) -> np.ndarray:
+        return np.minimum((quality[rows] - lowest) / width * N_BINS, N_BINS - 1).astype(np.int32)
+
+    of_bins = sum(np.bincount(bins(rows), weights[rows], N_BINS) for rows in blocks(len(quality)))
+    up_to = np.append(0, np.cumsum(of_bins))
+    number = max(int(np.searchsorted(up_to, rate * up_to[-1])) - 1, 0)  # of the bin within which it is reached
+    here = np.concatenate([np.flatnonzero(bins(rows) == number) + rows.start for rows in blocks(len(quality))])
+    order = here[np.argsort(quality[here])]
     levels, first = np.unique(quality[order], return_index=True)
-    up_to = np.append(0, np.add.reduceat(weights[order], first).cumsum())
-    n_levels = np.abs(up_to - rate * up_to[-1]).argmin()
-    return quality <= levels[n_levels - 1] if n_levels else np.zeros(len(quality), dtype=bool)
+    reached = up_to[number] + np.append(0, np.add.reduceat(weights[order], first).cumsum())
+    n_levels = np.abs(reached - rate * up_to[-1]).argmin()
+    if n_levels:
+        return quality <= levels[n_levels - 1]
+    return quality <= np.max(quality, where=(quality < levels[0]) & (weights > 0), initial=-np.inf)

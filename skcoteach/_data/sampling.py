@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skcoteach._arrays import ROWS_AT_A_TIME, blocks, index_dtype
+
 #: A last mini-batch of fewer examples is skipped unless it is the only one: its gradient would be mostly noise.
 MINIMUM_BATCH_SIZE = 16
 
@@ -16,17 +18,17 @@ def stratified_order(indices: Tensor, strata: Tensor, batch_size: int) -> Tensor
 
     Parameters
     ----------
-    indices : Tensor of shape (n,), int64
+    indices : Tensor of shape (n,), int32 or int64
         Of the examples.
-    strata : Tensor of shape (n,), int64
-        Stratum of each of the ``indices``. Neighbouring numbers make up for each other where a stratum is smaller than
-        the number of batches.
+    strata : Tensor of shape (n,), int
+        Stratum of each of the ``indices``, from 0 on. Neighbouring numbers make up for each other where a stratum is
+        smaller than the number of batches.
     batch_size : int
         Examples of a mini-batch.
 
     Returns
     -------
-    Tensor of shape (n,), int64
+    Tensor of shape (n,), of the type of the indices
         The order for :func:`in_batches`, drawn from torch's global generator. Within a batch it is random.
 
     References
@@ -41,18 +43,53 @@ def stratified_order(indices: Tensor, strata: Tensor, batch_size: int) -> Tensor
     >>> [int(strata[batch].sum()) for batch in stratified_order(torch.arange(100), strata, 50).split(50)]
     [25, 25]
     """
-    # NumPy sorts small integers several times as fast as torch does
     n = len(indices)
-    shuffled = torch.randperm(n, device="cpu").numpy()
-    small = strata.numpy().astype(np.int16 if int(strata.max()) < 2**15 else np.int64)
-    line = shuffled[small[shuffled].argsort(kind="stable")]
-    places = np.arange(n)
-    batch = places // batch_size
-    sizes = np.minimum(n - batch * batch_size, batch_size)
-    jitter, position = torch.rand(2, n, dtype=torch.float64, device="cpu").numpy()
-    order = np.empty(n, dtype=np.int64)
-    order[((places % batch_size + jitter) / sizes).argsort()] = line
-    return indices[torch.from_numpy(order[(batch + position).argsort()])]
+    order = _each_from_its_part_of(_line(strata.numpy()), batch_size)
+    for rows in blocks(n, -(-ROWS_AT_A_TIME // batch_size) * batch_size):  # whole batches
+        batch = np.arange(rows.start, rows.stop) // batch_size
+        position = torch.rand(rows.stop - rows.start, dtype=torch.float64, device="cpu").numpy()
+        order[rows] = order[rows][(batch + position).argsort()]
+    return indices.index_select(0, torch.from_numpy(order))
+
+
+def _line(strata: np.ndarray) -> np.ndarray:
+    """Positions by stratum, (n,); within each they are shuffled."""
+    n, n_strata = len(strata), int(strata.max()) + 1
+    dtype = torch.int32 if index_dtype(n) == np.int32 else torch.int64
+    shuffled = torch.randperm(n, dtype=dtype, device="cpu").numpy()
+    sizes = np.sum([np.bincount(strata[rows], minlength=n_strata) for rows in blocks(n)], axis=0)
+    place = sizes.cumsum() - sizes  # of the next one of each stratum
+    line = np.empty_like(shuffled)
+    for rows in blocks(n):
+        here = strata[shuffled[rows]]
+        by_stratum = here.argsort(kind="stable")
+        counts = np.bincount(here, minlength=n_strata)
+        first = place - (counts.cumsum() - counts)
+        line[first[here[by_stratum]] + np.arange(len(here))] = shuffled[rows][by_stratum]
+        place += counts
+    return line
+
+
+def _each_from_its_part_of(line: np.ndarray, batch_size: int) -> np.ndarray:
+    """An order of which the i-th place of each batch of size b has what is drawn from the i-th b-th of the line."""
+    n = len(line)
+    size, n_whole = min(batch_size, n), n // min(batch_size, n)
+    jitter = torch.rand(n, dtype=torch.float64, device="cpu").numpy()
+    order, last = np.empty_like(line), n_whole * size  # where a batch of fewer begins
+    whole, its_order = jitter[:last].reshape(n_whole, size), order[:last].reshape(n_whole, size)
+    keys_of_last = (np.arange(n - last) + jitter[last:]) / max(n - last, 1)
+    start = 0
+    for columns in blocks(size, -(-ROWS_AT_A_TIME // n_whole)):  # each has a part of the line of its own
+        keys = (np.arange(columns.start, columns.stop) + whole[:, columns]) / size
+        lowest, highest = columns.start / size, columns.stop / size
+        of_last = (keys_of_last >= lowest) & ((keys_of_last < highest) | (columns.stop == size))
+        ranks = np.concatenate([keys.ravel(), keys_of_last[of_last]]).argsort()
+        drawn = np.empty(len(ranks), dtype=line.dtype)
+        drawn[ranks] = line[start : start + len(ranks)]
+        its_order[:, columns] = drawn[: keys.size].reshape(keys.shape)
+        order[last:][of_last] = drawn[keys.size :]
+        start += len(ranks)
+    return order
 
 
 def in_batches(order: Tensor, batch_size: int, limit: int | None = None) -> Tensor:

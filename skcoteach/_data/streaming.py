@@ -51,7 +51,7 @@ def stream(inputs: Inputs, order: Tensor, size: int) -> Iterator[tuple[Tensor, B
         blocks = _read_ahead(inputs, parts)
     else:
         blocks = (inputs[part] for part in (here if inputs.is_on_device else parts))
-    return zip(here, blocks, strict=True)
+    return zip((part.long() for part in here), blocks, strict=True)
 
 
 def _n_workers(device: torch.device) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skcoteach._arrays import index_dtype
 from skcoteach._data.inputs import Inputs
 from skcoteach._data.validation import ValidatedData
 from skcoteach._errors import warn_user
@@ -24,16 +25,16 @@ class TrainingData:
     inputs : Inputs of length n_samples
     n_classes : int
     codes : ndarray of shape (n_samples,), int
-        Given labels as class numbers.
+        Given labels as class numbers, of the smallest type that holds them.
     sample_weights, full_weights : ndarray of shape (n_samples,), float64
         Without and with the weights of the classes.
-    targets : Tensor of shape (n_samples,), int64, on the device
+    targets : Tensor of shape (n_samples,), of the type of the codes, on the device
         The given labels.
     weights : Tensor of shape (n_samples,), of the networks' dtype, on the device
-        The weights with those of the classes.
-    drawn : Tensor of shape (n_drawn,), int64, on the CPU
+        The weights with those of the classes; a single number where all are alike.
+    drawn : Tensor of shape (n_drawn,), int32 where that is enough, else int64, on the CPU
         Indices of the examples that are trained on: those that have weight.
-    drawn_targets : Tensor of shape (n_drawn,), int64, on the CPU
+    drawn_targets : Tensor of shape (n_drawn,), of the type of the codes, on the CPU
         Their given labels.
     """
 
@@ -56,8 +57,10 @@ class TrainingData:
         ValueError
             If the weights cannot be held in ``dtype``.
         """
-        weights = torch.tensor(data.weights, dtype=dtype, device="cpu")
-        drawn = np.flatnonzero(weights.numpy())
+        n, are_alike = len(data.codes), not any(data.weights.strides)
+        weights = torch.tensor(data.weights[:1] if are_alike else data.weights, dtype=dtype, device="cpu")
+        everything = np.arange(n, dtype=index_dtype(n))
+        drawn = everything if weights.all() else everything[weights.expand(n).numpy() != 0]
         if not len(drawn):
             raise ValueError(
                 f"All weights are so small that they are zero in {dtype}; "
@@ -74,10 +77,10 @@ class TrainingData:
             codes=data.codes,
             sample_weights=data.sample_weights,
             full_weights=data.weights,
-            targets=torch.tensor(data.codes, dtype=torch.int64, device=device),
-            weights=weights.to(device),
+            targets=torch.from_numpy(data.codes).to(device),
+            weights=weights.to(device).expand(n),
             drawn=torch.from_numpy(drawn),
-            drawn_targets=torch.from_numpy(data.codes[drawn]).long(),
+            drawn_targets=torch.from_numpy(data.codes if drawn is everything else data.codes[drawn]),
         )
 
     @property

@@ -1,7 +1,7 @@
 """From what users hand over to what the training works on, or an error in their words.
 
 X stays in its own form (array, tensor, sparse matrix, Dataset) and is not copied if it need not be; y becomes class
-numbers, weights become one float64 per example.
+numbers of few bytes, weights become one float64 per example.
 """
 
 import copy
@@ -18,7 +18,7 @@ from sklearn.utils.validation import validate_data
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, StackDataset
 
-from skcoteach._arrays import is_dict, is_foreign, to_host, to_tensor
+from skcoteach._arrays import blocks, class_number_dtype, is_dict, is_foreign, to_host, to_tensor
 from skcoteach._batches import tensors_of
 from skcoteach._data.inputs import InputForm, Inputs, item_of, name_of, sorted_keys
 from skcoteach._errors import named, said_of
@@ -40,9 +40,9 @@ class ValidatedData:
     classes : ndarray of shape (n_classes,)
         Sorted.
     codes : ndarray of shape (n_samples,), int
-        Given labels as class numbers.
+        Given labels as class numbers, of the smallest type that holds them.
     sample_weights, weights : ndarray of shape (n_samples,), float64
-        Without and with ``class_weight``.
+        Without and with ``class_weight``; not to be written to.
     columns : dict
         ``n_features_in_`` and, where X has them, ``feature_names_in_``.
     index : pandas.Index or None
@@ -76,13 +76,15 @@ def validate(
     with named("y"):
         given_y, y = y, check_y(scratch, y, len(inputs))
         classes, codes = encode(y, classes)
+    sample_weights = check_weights(sample_weight, None, classes, codes)
+    without = estimator.class_weight is None
     return ValidatedData(
         X,
         inputs,
         classes,
         codes,
-        check_weights(sample_weight, None, classes, codes),
-        check_weights(sample_weight, estimator.class_weight, classes, codes),
+        sample_weights,
+        sample_weights if without else check_weights(sample_weight, estimator.class_weight, classes, codes),
         {name: getattr(scratch, name) for name in COLUMNS if hasattr(scratch, name)},
         next((each.index for each in (X, given_y) if hasattr(each, "iloc")), None),
     )
@@ -492,33 +494,41 @@ def _is_na(label: Any) -> bool:
 
 
 def encode(y: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Classes, sorted, and the class number of each label.
+    """Classes, sorted, and the class number of each label, of the smallest type that holds them.
 
     Raises
     ------
     ValueError
         If a label is not among ``classes``, or if there is a single class.
     """
-    found, codes = np.unique(y, return_inverse=True)
+    found = np.unique(y)
     if classes is not None:
         unknown = np.setdiff1d(found, classes)
         if len(unknown):
             raise ValueError(f"y holds labels that are not among the classes: {unknown.tolist()}.")
-        codes = np.searchsorted(classes, found)[codes]
-        found = classes
-    if len(found) < 2:
-        raise ValueError(f"At least two classes are needed to tell them apart; got 1 class: {found.tolist()}.")
-    return found, codes
+    else:
+        classes = found
+    if len(classes) < 2:
+        raise ValueError(f"At least two classes are needed to tell them apart; got 1 class: {classes.tolist()}.")
+    codes = np.empty(len(y), class_number_dtype(len(classes)))
+    numbers = np.searchsorted(classes, found)
+    for rows in blocks(len(y)):
+        codes[rows] = numbers[np.searchsorted(found, y[rows])]
+    return classes, codes
 
 
 def check_weights(sample_weight: Any, class_weight: Any, classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Weight of each example: sample weight times the weight of its given class, (n_samples,) float64.
+
+    A single number that is seen so often, and not to be written to, where neither is given.
 
     Raises
     ------
     ValueError
         If weights are negative, not finite, all zero, or not one per example.
     """
+    if sample_weight is None and class_weight is None:
+        return np.broadcast_to(np.float64(1), len(codes))
     with named("sample_weight"):
         check_not_masked(sample_weight, "sample_weight")
         sample_weight = to_host(sample_weight)

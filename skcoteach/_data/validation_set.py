@@ -64,7 +64,7 @@ def hold_out(data: TrainingData, share: float) -> tuple[TrainingData, Validation
     n_held_out = math.ceil(share * n_samples)
     order = stratified_order(data.drawn, data.drawn_targets, n_held_out).numpy()
     last = np.unique(data.codes[order][::-1], return_index=True)[1]  # of each class, counted from the end
-    chosen = np.sort(np.delete(order, len(order) - 1 - last)[:n_held_out])
+    chosen = np.sort(np.delete(order, len(order) - 1 - last)[:n_held_out]).astype(np.int64)
     if not len(chosen):
         raise ValueError(
             f"early_stopping=True: of {n_samples} examples none can be held out, as each is the last of its class. "

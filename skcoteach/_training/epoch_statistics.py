@@ -6,8 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from skcoteach._arrays import blocks
 from skcoteach._errors import DivergedError
 from skcoteach._training.device import sum_dtype
+
+#: What is read back of an example that was in no batch.
+UNSEEN = 255
 
 
 class EpochStatistics:
@@ -19,6 +23,8 @@ class EpochStatistics:
         On the device.
     batch_size : int
     n_networks : int
+    class_dtype : torch.dtype
+        Of class numbers.
 
     Attributes
     ----------
@@ -26,21 +32,22 @@ class EpochStatistics:
         Mean over the networks of the share of each example's weight that was kept; 0.
     losses : Tensor of shape (n_networks, n_samples), floating
         Each example's loss; infinity.
-    predicted : Tensor of shape (n_samples,), int64
+    predicted : Tensor of shape (n_samples,), int
         Class with the highest geometric mean of the networks' probabilities; -1.
     seen : Tensor of shape (n_samples,), bool
         Which examples were in a batch.
     """
 
-    def __init__(self, weights: Tensor, batch_size: int, n_networks: int = 2):
+    def __init__(self, weights: Tensor, batch_size: int, n_networks: int = 2, class_dtype: torch.dtype = torch.int64):
         self._weights = weights
         self._batch_size = batch_size
         self._dtype = sum_dtype(weights.device)
         self._totals = torch.zeros(2 * n_networks + 2, dtype=self._dtype, device=weights.device)
-        self.kept = torch.zeros_like(weights, dtype=self._dtype)
-        self.losses = torch.full((n_networks, len(weights)), torch.inf, dtype=weights.dtype, device=weights.device)
-        self.predicted = torch.full_like(weights, -1, dtype=torch.int64)
-        self.seen = torch.zeros_like(weights, dtype=torch.bool)
+        n, device = len(weights), weights.device
+        self.kept = torch.zeros(n, dtype=self._dtype, device=device)
+        self.losses = torch.full((n_networks, n), torch.inf, dtype=weights.dtype, device=device)
+        self.predicted = torch.full((n,), -1, dtype=class_dtype, device=device)
+        self.seen = torch.zeros(n, dtype=torch.bool, device=device)
 
     def add(
         self,
@@ -68,7 +75,7 @@ class EpochStatistics:
         )
         self.kept.index_copy_(0, indices, kept.sum(0).to(self._dtype) / (len(kept) * weights))
         self.losses.index_copy_(1, indices, losses.to(self.losses.dtype))
-        self.predicted.index_copy_(0, indices, log_probabilities.sum(0).max(0).indices)
+        self.predicted.index_copy_(0, indices, log_probabilities.sum(0).max(0).indices.to(self.predicted.dtype))
         self.seen.index_fill_(0, indices, True)
 
     def _sums(
@@ -88,20 +95,31 @@ class EpochStatistics:
 
         Parameters
         ----------
-        before : Tensor of shape (n_samples,), int64
-            As ``predicted``, when the examples were seen before.
+        before : Tensor of shape (n_samples,), int
+            Class that was predicted before; -1 where there was none.
 
         Returns
         -------
-        totals : list of floats
+        totals : list of float
             For :func:`record`.
-        kept : Tensor of shape (n_samples,), floating, on the CPU
-            As the attribute, but -1 for examples that were in no batch.
+        kept : Tensor of shape (n_samples,), uint8, on the CPU
+            As :func:`in_steps` has it; ``UNSEEN`` for examples that were in no batch.
         """
-        changed = (self.seen & (self.predicted != before)).to(self._dtype) @ self._weights.to(self._dtype)
-        read = torch.cat([self._totals, changed[None], torch.where(self.seen, self.kept, -1)]).cpu()
-        n_totals = len(self._totals) + 1
-        return read[:n_totals].tolist(), read[n_totals:]
+        changed = torch.zeros((), dtype=self._dtype, device=self.kept.device)
+        kept = torch.empty_like(self.kept, dtype=torch.uint8)
+        for rows in blocks(len(kept)):
+            seen = self.seen[rows]
+            is_changed = seen & (self.predicted[rows] != before[rows])
+            changed += is_changed.to(self._dtype) @ self._weights[rows].to(self._dtype)
+            kept[rows] = torch.where(seen, in_steps(self.kept[rows]), UNSEEN)
+        totals = torch.cat([self._totals, changed[None]]).view(torch.uint8)
+        read = torch.cat([totals, kept]).cpu()
+        return read[: len(totals)].view(self._dtype).tolist(), read[len(totals) :]
+
+
+def in_steps(kept: Tensor) -> Tensor:
+    """Shares of weight that were kept, in few steps, (n,) uint8: 0 nothing, 1 little, 2 about half, 3 about all."""
+    return torch.where(kept > 0, (2 * kept).round() + 1, 0).to(torch.uint8)
 
 
 def record(totals: list[float], n_steps: int, epoch: int, learning_rate: float, forget_rate: float) -> dict:

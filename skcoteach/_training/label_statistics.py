@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skcoteach._arrays import blocks
 from skcoteach._training.device import sum_dtype
 from skcoteach._training.noise_estimate import NoiseEstimate
 from skcoteach.noise import find_issues
@@ -29,7 +30,7 @@ class LabelStatistics:
 
     Parameters
     ----------
-    codes : ndarray of shape (n_samples,), int
+    codes : ndarray of shape (n_samples,), signed int
         Given labels as class numbers.
     n_classes : int
     weights : Tensor of shape (n_samples,), floating
@@ -39,30 +40,44 @@ class LabelStatistics:
     def __init__(self, codes: np.ndarray, n_classes: int, weights: Tensor):
         self._codes = codes
         self._n_classes = n_classes
-        self._kept = torch.zeros_like(weights, dtype=sum_dtype(weights.device))
-        self._losses = torch.zeros_like(weights)
-        self._n_seen = torch.zeros_like(weights, dtype=torch.int64)
-        self._predicted = torch.full_like(self._n_seen, -1)
+        self._dtype = weights.dtype
+        self._device = weights.device
+        self._predicted = self._of_all(-1, torch.from_numpy(codes[:0]).dtype)
+        self.restart()
+
+    def _of_all(self, number: int, dtype: torch.dtype) -> Tensor:
+        """The same number for every example, (n_samples,)."""
+        return torch.full((), number, dtype=dtype, device=self._device).expand(len(self._codes))
 
     def restart(self) -> None:
         """Start the sums anew. Which class was predicted last is not forgotten."""
-        for sums in (self._kept, self._losses, self._n_seen):
-            sums.zero_()
+        self._kept = self._of_all(0, sum_dtype(self._device))
+        self._losses = self._of_all(0, self._dtype)
+        self._n_seen = self._of_all(0, torch.uint8)
+        self._n_epochs = 0
 
     def add(self, kept: Tensor, losses: Tensor, predicted: Tensor, seen: Tensor) -> None:
-        """Add an epoch: what the :class:`~.epoch_statistics.EpochStatistics` hold."""
-        self._kept += kept
-        self._losses += torch.where(seen, losses.mean(0), 0)
-        self._n_seen += seen
-        torch.where(seen, predicted, self._predicted, out=self._predicted)
+        """Add an epoch: what the :class:`~.epoch_statistics.EpochStatistics` hold.
+
+        ``kept`` and ``predicted`` are worked on and kept. The tensors of before stay as they are.
+        """
+        summed = torch.empty_like(seen, dtype=self._dtype)
+        for rows in blocks(len(seen)):
+            mean = torch.where(seen[rows], losses[:, rows].mean(0), 0)
+            torch.add(self._losses[rows], mean, out=summed[rows])
+        self._kept = kept.add_(self._kept)
+        self._losses = summed
+        self._n_epochs += 1
+        self._n_seen = self._n_seen.to(_count_dtype(self._n_epochs)) + seen
+        self._predicted = torch.where(seen, predicted, self._predicted, out=predicted)
 
     @property
     def predicted(self) -> Tensor:
-        """Class that was predicted when the example was last in a batch, (n_samples,) int64; else -1."""
+        """Class that was predicted when the example was last in a batch, (n_samples,) int; else -1."""
         return self._predicted
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The sums, and what was predicted last."""
+        """The sums, and what was predicted last. No epoch changes these tensors; it has others in their place."""
         return {
             "kept": self._kept,
             "losses": self._losses,
@@ -71,9 +86,13 @@ class LabelStatistics:
         }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over the sums of a :meth:`state_dict`."""
-        for name, sums in self.state_dict().items():
-            sums.copy_(state[name])
+        """Take over copies of the tensors of a :meth:`state_dict`."""
+        self._n_epochs = int(state["n_seen"].max())
+        self._n_seen = state["n_seen"].to(self._device, _count_dtype(self._n_epochs), copy=True)
+        self._kept, self._losses, self._predicted = (
+            state[name].to(before.device, before.dtype, copy=True)
+            for name, before in (("kept", self._kept), ("losses", self._losses), ("predicted", self._predicted))
+        )
 
     def kept_frequency(self) -> np.ndarray:
         """Mean share of each example that was kept, (n_samples,) float64."""
@@ -96,14 +115,16 @@ class LabelStatistics:
             Examples of weight 0 are no issues.
         """
         predicted = self._predicted.cpu().numpy().copy()
-        quality = np.exp(-self._mean(self._losses))
+        quality = self._mean(self._losses)
+        np.exp(np.negative(quality, out=quality), out=quality)
         unseen = self.never_seen()
         quality[unseen] = np.nan_to_num(
             now[np.arange(len(unseen)), self._codes[unseen]]
         )  # those of no weight may overflow
         predicted[unseen] = now.argmax(axis=1)
         if noise_estimate.quality is not None and noise_estimate.forget_rate > 0:
-            quality = (quality + noise_estimate.quality.numpy()) / 2
+            quality += noise_estimate.quality.numpy()
+            quality /= 2
         rate = noise_estimate.forget_rate if noise_estimate.noise_rate is None else noise_estimate.noise_rate
         is_issue = find_issues(quality, weights, rate) & (weights > 0)
         if noise_estimate.predicted is not None:
@@ -117,9 +138,22 @@ class LabelStatistics:
     def _mean(self, sums: Tensor) -> np.ndarray:
         """Mean over the epochs in which an example was in a batch, (n_samples,); else the mean of its given class."""
         total, count = sums.cpu().numpy(), self._n_seen.cpu().numpy()
-        seen = count > 0
-        means = total / np.maximum(count, 1)
-        by_class = np.bincount(self._codes[seen], means[seen], self._n_classes)
-        seen_by_class = np.bincount(self._codes[seen], minlength=self._n_classes)
-        class_means = np.where(seen_by_class > 0, by_class / np.maximum(seen_by_class, 1), means[seen].mean())
-        return np.where(seen, means, class_means[self._codes]).astype(np.float64)
+        means = np.empty(len(total))
+        by_class, seen_by_class = np.zeros(self._n_classes), np.zeros(self._n_classes)
+        for rows in blocks(len(means)):
+            np.divide(total[rows], np.maximum(count[rows], 1), out=means[rows])
+            seen = count[rows] > 0
+            codes = self._codes[rows][seen]
+            by_class += np.bincount(codes, means[rows][seen], self._n_classes)
+            seen_by_class += np.bincount(codes, minlength=self._n_classes)
+        unseen = np.flatnonzero(count == 0)
+        if len(unseen):
+            with_none = means[count > 0].mean() if (seen_by_class == 0).any() else 0
+            class_means = np.where(seen_by_class > 0, by_class / np.maximum(seen_by_class, 1), with_none)
+            means[unseen] = class_means[self._codes[unseen]]
+        return means
+
+
+def _count_dtype(n: int) -> torch.dtype:
+    """For counts of so many epochs: small, as there are no more in most trainings."""
+    return torch.uint8 if n <= torch.iinfo(torch.uint8).max else torch.int32

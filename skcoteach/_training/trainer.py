@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skcoteach._arrays import ROWS_AT_A_TIME
 from skcoteach._data.sampling import in_batches, stratified_order
 from skcoteach._data.streaming import stream
 from skcoteach._data.training_data import TrainingData
@@ -22,7 +23,7 @@ from skcoteach._training.averaging import WeightAverage
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import float32_products, keep_freed_memory, order_and_noise, predictions, random_state
 from skcoteach._training.engines.choice import make_engine
-from skcoteach._training.epoch_statistics import EpochStatistics, batches_of, record
+from skcoteach._training.epoch_statistics import UNSEEN, EpochStatistics, batches_of, in_steps, record
 from skcoteach._training.label_statistics import LabelStatistics
 from skcoteach._training.module_state import copied, load_state, state_of
 from skcoteach._training.noise_estimate import NoiseEstimate
@@ -94,11 +95,12 @@ class Trainer:
         self._best: dict[str, Any] | None = None  # the state of the best epoch, where that is to be gone back to
         self.history: list[dict] = []
         self.label_statistics = LabelStatistics(data.codes, data.n_classes, data.weights)
+        # what is known of each example: an epoch has other tensors in the place of these, and does not change them
         # of every network, that of the last epoch in which the example was in a batch; None before the first epoch
         self._losses: Tensor | None = None
         self._kept: Tensor | None = None  # as the statistics of the last epoch read it back
         # how many networks (0, 1 or 2; parts are rounded) kept each example when it was last in a batch
-        self._n_keepers = torch.full((len(data.inputs),), 2, device="cpu")
+        self._n_keepers = torch.full((len(data.inputs),), 2, dtype=torch.uint8, device="cpu")
         self._engine.rest()
         keep_freed_memory(data.device)
 
@@ -149,32 +151,35 @@ class Trainer:
         for optimizer in self._optimizers:
             optimizers.set_learning_rate(optimizer, learning_rate)
 
-        statistics = EpochStatistics(data.weights, self.batch_size, len(self.networks))
         with (
             random_state(data.device, order_and_noise(self.config.seed, epoch)),
             float32_products(data.device, self.config.precision),
         ):
             order = in_batches(self._order(), self.batch_size, self.config.num_iter_per_epoch)
+            statistics = EpochStatistics(data.weights, self.batch_size, len(self.networks), data.targets.dtype)
             blocks = zip(
                 stream(data.inputs, order, self._block_size()),
                 self._in_blocks(*self._keeping(order, rates)),
                 strict=True,
             )
             for (indices, inputs), keeping in blocks:
-                targets, weights = data.targets.index_select(0, indices), data.weights.index_select(0, indices)
+                targets, weights = data.targets.index_select(0, indices).long(), data.weights.index_select(0, indices)
                 log_probabilities, losses, kept = self._steps.train(inputs, targets, weights, *keeping)
                 statistics.add(indices, log_probabilities, losses, kept, targets, weights)
+        n_steps = -(-len(order) // self.batch_size)
+        del order  # it needs much memory
         totals, kept = statistics.read_back(self.label_statistics.predicted)
-        entry = record(totals, -(-len(order) // self.batch_size), epoch, learning_rate, forget_rate)
+        entry = record(totals, n_steps, epoch, learning_rate, forget_rate)
 
         self._engine.rest()
-        before = statistics.losses if self._losses is None else self._losses
-        self._losses = torch.where(statistics.seen, statistics.losses, before)
-        self._n_keepers = torch.where(kept < 0, self._n_keepers, (2 * kept).round().long())
-        self._kept = kept
         if epoch == self.config.last_of_warm_up:
             self.label_statistics.restart()
         self.label_statistics.add(statistics.kept, statistics.losses, statistics.predicted, statistics.seen)
+        if self._losses is not None:
+            torch.where(statistics.seen, statistics.losses, self._losses, out=statistics.losses)
+        self._losses = statistics.losses
+        self._n_keepers = torch.where(kept == UNSEEN, self._n_keepers, kept.clamp(min=1) - 1)
+        self._kept = kept
         entry |= self._scores()
         self.history.append(entry | {"duration": time.perf_counter() - start})
         if self.best_epoch == epoch:
@@ -198,9 +203,10 @@ class Trainer:
         """Numbers of the classes that were in batches of the last epoch, and of which nothing was kept."""
         if self._kept is None:
             return np.empty(0, dtype=int)
-        codes, kept = self.data.codes, self._kept.numpy()
-        n_seen = np.bincount(codes, kept >= 0, self.data.n_classes)
-        return np.flatnonzero((n_seen > 0) & (np.bincount(codes, kept > 0, self.data.n_classes) == 0))
+        codes, kept, n_classes = self.data.codes, self._kept.numpy(), self.data.n_classes
+        seen = kept != UNSEEN
+        n_seen, n_kept = (np.bincount(codes[some], minlength=n_classes) for some in (seen, seen & (kept > 0)))
+        return np.flatnonzero((n_seen > 0) & (n_kept == 0))
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state of the training: nested dicts, lists and tuples of tensors, numbers, strings and None.
@@ -223,10 +229,9 @@ class Trainer:
         }
 
     def snapshot(self) -> dict[str, Any]:
-        """A copy of the :meth:`state_dict`, which further epochs do not change."""
+        """The :meth:`state_dict`, with copies of what further epochs change."""
         state = self.state_dict()
-        unchanging = {name: state.pop(name) for name in ("history", "best")}
-        return copied(state) | unchanging
+        return state | copied({name: state[name] for name in ("networks", "optimizers", "average")})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a :meth:`state_dict` of a training that was made from the same config, data and estimate.
@@ -239,9 +244,11 @@ class Trainer:
             optimizers.load_state(optimizer, own)
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self._n_keepers = state["n_keepers"].clone()
-        self._losses = None if state["losses"] is None else state["losses"].clone().to(self.data.device)
+        self._n_keepers = state["n_keepers"].to(torch.uint8, copy=True)
+        self._losses = None if state["losses"] is None else state["losses"].to(self.data.device, copy=True)
         self._kept = copied(state["kept"])
+        if self._kept is not None and self._kept.is_floating_point():  # in a checkpoint of version 0.1.0
+            self._kept = torch.where(self._kept < 0, UNSEEN, in_steps(self._kept))
         self.label_statistics.load_state_dict(state["label_statistics"])
         self.noise_estimate = NoiseEstimate.from_state(state["noise_estimate"])
         self.forget_rates = self.config.forget_rates(self.noise_estimate.forget_rate)
@@ -277,31 +284,59 @@ class Trainer:
         Nothing in any case in a first epoch, which knows of no losses; all, and so None, where nothing is forgotten.
         Whether batches have enough of their classes is asked on the CPU, not on the device.
         """
-        data = self.data
-        indices = order.to(data.device)
-        targets, weights = data.targets.index_select(0, indices), data.weights.index_select(0, indices)
-        floors = weights.new_zeros(len(self.networks), len(order))
+        floors = self.data.weights.new_zeros(()).expand(len(self.networks), len(order))
         if not rates.any():
             return floors, None, None
-        in_batches_of = batches_of(targets, self.batch_size), batches_of(weights, self.batch_size)
-        budgets = batch_budgets(*in_batches_of, rates.to(weights)).repeat_interleave(2, 0)
-        of_classes = None
+        shares = None
         if self._losses is not None and self.config.class_floor > 0:
             shares = (self.config.class_floor * (1 - rates)).repeat_interleave(2, 0)
-            here = order.numpy()
-            codes, own = torch.from_numpy(data.codes[here]).long(), torch.from_numpy(data.full_weights[here])
-            of_classes, is_rare = class_budgets(
-                batches_of(codes, self.batch_size), batches_of(own, self.batch_size), shares
-            )
-            is_rare = is_rare.flatten()[: len(order)]
-            of_classes = of_classes.to(weights) if of_classes.any() else None
-            if is_rare.any():
-                of_rare = weights * is_rare.to(weights)
-                floors = class_floors(self._losses.index_select(1, indices), targets, of_rare, shares.to(weights))
-        in_any_case = batches_of(floors, self.batch_size).sum(-1)
+        budgets, of_classes, rare = self._budgets(order, rates, shares)
+        in_any_case = torch.zeros_like(budgets)
+        if shares is not None and len(rare):
+            of_rare = self._floors(order[rare], shares)
+            floors = torch.zeros_like(floors).index_copy_(1, rare.to(floors.device), of_rare)
+            in_any_case = batches_of(floors, self.batch_size).sum(-1)
         if of_classes is not None:
             in_any_case = in_any_case + of_classes.sum(-1)
         return floors, free_budgets(budgets, in_any_case), of_classes
+
+    def _budgets(self, order: Tensor, rates: Tensor, shares: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What is kept of each batch, and of its classes in any case; places in the order of examples of rare classes.
+
+        In parts, as all at once would need much memory.
+        """
+        data, size = self.data, self.batch_size
+        budgets, of_classes, rare = [], [], [torch.empty(0, dtype=torch.int64, device="cpu")]
+        for number, some in enumerate(order.split(self._whole_batches(ROWS_AT_A_TIME))):
+            indices = some.to(data.device)
+            targets, weights = data.targets.index_select(0, indices).long(), data.weights.index_select(0, indices)
+            budgets.append(batch_budgets(batches_of(targets, size), batches_of(weights, size), rates.to(weights)))
+            if shares is not None:
+                here = some.numpy()
+                codes, own = torch.from_numpy(data.codes[here]).long(), torch.from_numpy(data.full_weights[here])
+                some_of_classes, is_rare = class_budgets(batches_of(codes, size), batches_of(own, size), shares)
+                of_classes.append(some_of_classes.to(weights.dtype))
+                first = number * self._whole_batches(ROWS_AT_A_TIME)
+                rare.append(is_rare.flatten()[: len(some)].nonzero()[:, 0] + first)
+        has_some = any(
+            [bool(each.any()) for each in of_classes]
+        )  # no generator: Ctrl-C while one is thrown away is lost
+        return (
+            torch.cat(budgets, 1).repeat_interleave(2, 0),
+            torch.cat(of_classes, 1).to(data.device) if has_some else None,
+            torch.cat(rare),
+        )
+
+    def _floors(self, examples: Tensor, shares: Tensor) -> Tensor:
+        """What each network keeps in any case of these examples, of which batches have little."""
+        data, indices = self.data, examples.to(self.data.device)
+        assert self._losses is not None
+        return class_floors(
+            self._losses.index_select(1, indices),
+            data.targets.index_select(0, indices).long(),
+            data.weights.index_select(0, indices),
+            shares.to(data.weights),
+        )
 
     def _in_blocks(
         self, floors: Tensor, free: Tensor | None, of_classes: Tensor | None
@@ -320,8 +355,14 @@ class Trainer:
         with wrong ones (of 128 examples of which half are clean, 3.5 % of what is kept even if the ranking is perfect),
         and these are learnt and have small losses ever after.
         """
-        strata = self._n_keepers[self.data.drawn] * self.data.n_classes + self.data.drawn_targets
-        return stratified_order(self.data.drawn, strata, self.batch_size)
+        data = self.data
+        strata = self._n_keepers.index_select(0, data.drawn).to(torch.int16 if data.n_classes < 10_000 else torch.int32)
+        strata.mul_(data.n_classes).add_(data.drawn_targets)
+        return stratified_order(data.drawn, strata, self.batch_size)
+
+    def _whole_batches(self, n: int) -> int:
+        """So many examples, or a few more."""
+        return -(-n // self.batch_size) * self.batch_size
 
     def _block_size(self) -> int:
         """Examples to bring to the device at a time: whole batches."""

@@ -36,15 +36,15 @@ def test_examples_labels_and_weights_are_those_that_were_handed_over(dtype):
     full = WEIGHTS * [1, 1, 4, 4, 1, 1]
     assert data.inputs[torch.arange(6)].tolist() == torch.tensor(X, dtype=dtype).tolist()
     assert (data.n_classes, data.codes.tolist()) == (3, CODES)
-    assert (data.targets.dtype, data.targets.tolist()) == (torch.int64, CODES)
+    assert (data.targets.dtype, data.targets.tolist()) == (torch.int8, CODES)
     assert (data.weights.dtype, data.weights.tolist()) == (dtype, full.tolist())
     assert (data.sample_weights.tolist(), data.full_weights.tolist()) == (WEIGHTS.tolist(), full.tolist())
 
 
 def test_examples_with_weight_are_drawn():
     data = make()
-    assert (data.drawn.dtype, data.drawn.tolist()) == (torch.int64, [0, 1, 2, 4, 5])
-    assert (data.drawn_targets.dtype, data.drawn_targets.tolist()) == (torch.int64, [2, 0, 1, 0, 2])
+    assert (data.drawn.dtype, data.drawn.tolist()) == (torch.int32, [0, 1, 2, 4, 5])
+    assert (data.drawn_targets.dtype, data.drawn_targets.tolist()) == (torch.int8, [2, 0, 1, 0, 2])
     assert make(weights=None).drawn.tolist() == list(range(6))
     assert make(class_weight={"c": 0}).drawn.tolist() == [1, 2, 4]
 

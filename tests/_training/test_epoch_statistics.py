@@ -17,7 +17,7 @@ from _training.trainers import (
 )
 
 from skcoteach._errors import DivergedError
-from skcoteach._training.epoch_statistics import EpochStatistics, batches_of, of_peers, record
+from skcoteach._training.epoch_statistics import UNSEEN, EpochStatistics, batches_of, in_steps, of_peers, record
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -161,14 +161,20 @@ def test_sums_of_float32_are_in_double_precision():
 
 
 @PAIRS
-def test_what_is_read_back_is_one_copy_with_minus_one_for_examples_in_no_batch(n_networks, monkeypatch):
+def test_what_is_read_back_is_one_copy_with_a_mark_for_examples_in_no_batch(n_networks, monkeypatch):
     statistics, _ = statistics_of(*told_of_an_epoch(n_networks))
     cpu, copies = torch.Tensor.cpu, []
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: copies.append(tensor.shape) or cpu(tensor))
     totals, kept = statistics.read_back(BEFORE)
     assert len(copies) == 1
     assert [type(each) for each in totals] == [float] * (2 * n_networks + 3)
-    assert torch.equal(kept, torch.where(statistics.seen, statistics.kept, -1.0))
+    assert torch.equal(kept, torch.where(statistics.seen, in_steps(statistics.kept), UNSEEN))
+    assert kept.dtype == torch.uint8 and len(kept.unique()) > 2
+
+
+def test_shares_that_were_kept_are_read_back_in_steps_that_tell_little_from_nothing():
+    shares = torch.tensor([0, 1e-9, 0.2, 0.3, 0.5, 0.7, 0.8, 1], dtype=torch.float64)
+    assert in_steps(shares).tolist() == [0, 1, 1, 2, 2, 2, 3, 3]
 
 
 @pytest.mark.parametrize(("index", "name"), [(0, "first"), (1, "second"), (2, "first"), (5, "second")])

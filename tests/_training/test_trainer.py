@@ -592,7 +592,9 @@ def test_an_epoch_asks_the_device_for_numbers_once(class_floor, optimizer, monke
         average_decay=average_decay,
     )
     asked = []
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: asked.append(tensor.shape) or torch.ones(tensor.shape))
+    monkeypatch.setattr(
+        torch.Tensor, "cpu", lambda tensor: asked.append(tensor.shape) or torch.ones(tensor.shape, dtype=tensor.dtype)
+    )
     trainer.run_epoch(), trainer.run_epoch()  # there are floors in the second
     assert len(asked) == 2
     assert {each.device for each in trainer.label_statistics.state_dict().values()} == {meta}
