@@ -18,7 +18,7 @@ from skcoteach._data.sampling import stratified_order
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import DivergedError
 from skcoteach._noise_counting import fitted_or_counted_noise, is_flat
-from skcoteach._noise_likelihood import NoiseFit, fit_noise
+from skcoteach._noise_likelihood import MAXIMUM_EXAMPLES, NoiseFit, drawn, fit_noise
 from skcoteach._training.choice_of_forget_rate import Candidate, choice_of_several, choice_of_two, promising
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import initial_weights, predictions, random_state
@@ -78,7 +78,7 @@ class CrossFit:
         self._n_epochs = _n_epochs(config, len(data.drawn))
         self._warm_up = math.ceil(WARM_UP_SHARE * self._n_epochs)
         self._weights = _weights_that_count(data)
-        self._candidates: list[tuple[float, np.ndarray]] = []  # forget rate, out-of-sample probabilities
+        self._candidates: list[tuple[float, np.ndarray]] = []  # forget rate, out-of-sample probabilities, float32
         self._forget_rate = 0.0
         self._n_done = 0  # by trainers that were replaced
         self._class_rates: np.ndarray | None = None
@@ -119,15 +119,16 @@ class CrossFit:
     def noise_estimate(self, *, with_probabilities: bool = False) -> NoiseEstimate:
         """What was found; to be asked when all steps are done. With the out-of-sample probabilities, where wanted."""
         data = self._data
-        candidates = [self._candidate(*each) for each in self._candidates]
+        candidates = [self._candidate(rate, self._without_class_weights(each)) for rate, each in self._candidates]
         weights = self._weights[self._weights > 0]
         if self._joined:
             choice = choice_of_several(candidates, weights)
         else:
-            adaptive = self._candidates[0][1]
-            flat = is_flat(data.codes, adaptive, self._finite_weights(adaptive))
+            adaptive = self._without_class_weights(self._candidates[0][1])
+            flat = is_flat(*self._labels(adaptive))
             choice = choice_of_two(*candidates, is_flat=flat, weights=weights)
-        fit, probabilities = candidates[choice.number].fit, self._candidates[choice.number][1]
+        fit = candidates[choice.number].fit
+        probabilities = self._without_class_weights(self._candidates[choice.number][1])
         forget_rate = min(choice.forget_rate, MAXIMUM_FORGET_RATE)
         of_classes = _class_rates(fit, data, forget_rate) if forget_rate and fit.rate else None
         if of_classes is not None:
@@ -141,7 +142,7 @@ class CrossFit:
             noise_matrix=torch.from_numpy(choice.noise_matrix.copy()),
             quality=torch.from_numpy(quality).double(),
             probabilities=torch.from_numpy(probabilities).float() if with_probabilities else None,
-            predicted=torch.from_numpy(probabilities.argmax(axis=1)),
+            predicted=torch.from_numpy(probabilities.argmax(axis=1).astype(data.codes.dtype)),
             confidence=fit.confidence,
         )
 
@@ -178,12 +179,15 @@ class CrossFit:
 
     def _adapt(self) -> None:
         """Forget as much as is found wrong."""
-        probabilities = self._predict()[0]
-        self._forget_rate = min(self._fit(probabilities, counts=True).rate, MAXIMUM_FORGET_RATE)
+        probabilities = self._without_class_weights(self._predict(0))
+        self._forget_rate = min(fitted_or_counted_noise(*self._labels(probabilities)).rate, MAXIMUM_FORGET_RATE)
 
     def _continue_with_the_best(self) -> None:
         """Drop candidates that nothing speaks for; the others forget of each class what is wrong of it."""
-        candidates = [self._candidate(*each) for each in zip(self._round, self._predict(), strict=True)]
+        candidates = [
+            self._candidate(rate, self._without_class_weights(self._predict(number)))
+            for number, rate in enumerate(self._round)
+        ]
         kept = promising(candidates, N_PROMISING)
         fit = max((each.fit for each in candidates), key=lambda each: each.log_evidence)
         self._round = tuple(self._round[number] for number in kept)
@@ -199,49 +203,52 @@ class CrossFit:
 
     def _candidate(self, forget_rate: float, probabilities: np.ndarray) -> Candidate:
         counted = np.flatnonzero(self._weights)
-        right = probabilities[counted].argmax(axis=1) == self._data.codes[counted]
-        adaptive = not self._joined and forget_rate > 0
-        return Candidate(forget_rate, self._fit(probabilities, counts=adaptive), right)
+        right = probabilities.argmax(axis=1)[counted] == self._data.codes[counted]
+        if not self._joined and forget_rate > 0:  # adaptive
+            return Candidate(forget_rate, fitted_or_counted_noise(*self._labels(probabilities)), right)
+        some = drawn(counted, MAXIMUM_EXAMPLES)
+        return Candidate(forget_rate, fit_noise(*self._labels(probabilities[some], some)), right)
 
     def _end_round(self) -> None:
         rates = [self._forget_rate] if self._adapts else self._round
-        self._candidates += zip(rates, self._predict(), strict=True)
+        self._candidates += [(rate, self._predict(number)) for number, rate in enumerate(rates)]
         self._begin_round()
 
-    def _predict(self) -> list[np.ndarray]:
-        """Of each pair, for every example by those that have not seen it; NaN for those of no weight."""
-        n_pairs, data = len(self._round), self._data
-        found = [np.full((len(data.inputs), data.n_classes), np.nan, dtype=np.float32) for _ in range(n_pairs)]
+    def _predict(self, number: int) -> np.ndarray:
+        """Of a pair, for every example by those that have not seen it, float32; NaN for those of no weight."""
+        data = self._data
+        found = np.full((len(data.inputs), data.n_classes), np.nan, dtype=np.float32)
         for trainer, unseen in zip(self._trainers, self._unseen, strict=True):
-            config = trainer.config
-            for number, into in enumerate(found):
-                pair = trainer.networks[2 * number : 2 * number + 2]
-                with random_state(config.device, predictions(config.seed, trainer.epoch)):
+            config, pair = trainer.config, trainer.networks[2 * number : 2 * number + 2]
+            with random_state(config.device, predictions(config.seed, trainer.epoch)):
+                for some in unseen.split(MAXIMUM_EXAMPLES):
                     predicted = predict(
                         pair,
                         data.inputs,
                         mean_probabilities,
-                        unseen,
+                        some,
                         n_classes=data.n_classes,
                         precision=config.precision,
                     )
-                into[unseen.numpy()] = predicted.cpu().numpy()
-        return [self._without_class_weights(each) for each in found]
+                    found[some.numpy()] = predicted.cpu().numpy()
+        return found
 
     def _without_class_weights(self, probabilities: np.ndarray) -> np.ndarray:
-        """What they would be if the classes were not weighted."""
+        """What they would be if the classes were not weighted, float64."""
         data = self._data
-        drawn, of_class = data.drawn.numpy(), np.ones(data.n_classes)
-        of_class[data.codes[drawn]] = data.full_weights[drawn] / data.sample_weights[drawn]
+        with_weight, of_class = data.drawn.numpy(), np.ones(data.n_classes)
+        if data.full_weights is not data.sample_weights:
+            of_class[data.codes[with_weight]] = data.full_weights[with_weight] / data.sample_weights[with_weight]
         unweighted = probabilities / of_class
-        return unweighted / unweighted.sum(axis=1, keepdims=True)
+        unweighted /= unweighted.sum(axis=1, keepdims=True)
+        return unweighted
 
-    def _fit(self, probabilities: np.ndarray, *, counts: bool = False) -> NoiseFit:
-        fit = fitted_or_counted_noise if counts else fit_noise
-        return fit(self._data.codes, probabilities, self._finite_weights(probabilities))
-
-    def _finite_weights(self, probabilities: np.ndarray) -> np.ndarray:
-        return np.where(np.isfinite(probabilities).all(axis=1), self._weights, 0)
+    def _labels(
+        self, probabilities: np.ndarray, examples: np.ndarray | slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Given labels, these probabilities, and weights, without those of examples of which nothing is known."""
+        weights = np.where(np.isfinite(probabilities).all(axis=1), self._weights[examples], 0)
+        return self._data.codes[examples], probabilities, weights
 
 
 def _seed(*numbers: int) -> int:

@@ -38,7 +38,7 @@ class NoiseEstimate:
         Probability of the given label by networks that have not seen it.
     probabilities : Tensor of shape (n_samples, n_classes), float32, on the CPU, or None
         Of all classes by these; where they were asked for.
-    predicted : Tensor of shape (n_samples,), int64, on the CPU, or None
+    predicted : Tensor of shape (n_samples,), of the type of the class numbers, on the CPU, or None
         The class that is most likely to these.
     confidence : float or None
         How sure of their predictions networks can be on average, so that they are as often right.

@@ -222,7 +222,7 @@ def test_the_estimate_is_made_of_plain_values_on_the_host():
     numbers = (estimate.forget_rate, estimate.noise_rate, estimate.noise_rate_std, estimate.confidence)
     assert {type(each) for each in numbers} == {float}
     tensors = (estimate.class_forget_rates, estimate.noise_matrix, estimate.quality, estimate.predicted)
-    assert [each.dtype for each in tensors] == [torch.float64] * 3 + [torch.int64]
+    assert [each.dtype for each in tensors] == [torch.float64] * 3 + [torch.int8]
     assert {each.device.type for each in tensors} == {"cpu"}
 
 

@@ -489,6 +489,23 @@ def test_a_snapshot_does_not_change_with_later_epochs_and_what_they_change_in_pl
     assert_same(snapshot, uninterrupted(name).snapshots[1])
 
 
+def test_the_state_holds_few_bytes_of_each_example():
+    """Losses of both networks in float32, the sum of their means, and of what was kept in double precision; flags."""
+    for n in (40, 140):
+        X, y = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32), np.arange(n) % 2
+        given = validated(X, y)
+        networks, data = networks_and_data(configured(batch_size=20), given)
+        trainer = Trainer(configured(batch_size=20), data, NoiseEstimate(0.2), networks)
+        trainer.run_epoch(), trainer.run_epoch()
+        state = trainer.state_dict()
+        of_examples = [state[name] for name in ("n_keepers", "losses", "kept", "label_statistics")]
+        assert sum(each.numel() * each.itemsize for each in tensors_in(of_examples)) == 24 * n
+        of_data = (data.codes, data.drawn.numpy(), data.drawn_targets.numpy(), data.targets.numpy())
+        assert sum(each.itemsize for each in of_data) == 7
+        assert data.codes.ctypes.data == data.targets.data_ptr() == data.drawn_targets.data_ptr()
+        assert {data.weights.stride(), data.full_weights.strides, data.sample_weights.strides} == {(0,)}
+
+
 def memories(state):
     return {tensor.untyped_storage().data_ptr() for tensor in tensors_in(state)} - {0}
 
