@@ -33,7 +33,18 @@ from skcoteach.benchmarks.digits import CELLS, METHODS, split_with_noise
 from skcoteach.benchmarks.documented import SharePure
 from skcoteach.benchmarks.table import RESULTS, TABLES, filled
 
-EXPERIMENTS = ("accuracy", "confident_learning", "demo", "digits", "noise", "reliability", "speed", "table", "tables")
+EXPERIMENTS = (
+    "accuracy",
+    "confident_learning",
+    "demo",
+    "digits",
+    "noise",
+    "reliability",
+    "rows",
+    "speed",
+    "table",
+    "tables",
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -130,6 +141,23 @@ def test_noise_prints_its_tables_and_stores_every_single_figure(tmp_path, capsys
     assert set(second["average_precision"]) == {"auto"}
     assert set(first["accuracy"]) == {"auto", "true", "cv auto", "cv plain"}
     assert stored["figures"]["digits"]["none"][0]["f1"] == {}
+
+
+def test_rows_prints_what_a_fit_spends_off_its_steps_and_on_a_row_and_stores_it(tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    main(["rows", "--rows", "3000", "--forget-rate", "auto", "--batch-size", "500", "--json", str(file)])
+    printed = capsys.readouterr().out
+    assert "3000 rows of 10 columns, batches of 500, 2 epochs, forget rate auto" in printed
+    assert "off the steps: " in printed and "| bytes a row " in printed
+    stored = json.loads(file.read_text())
+    assert stored["command"].endswith("--epochs 2 --forget-rate auto --batch-size 500")
+    figures = stored["figures"]
+    seconds = figures["seconds"]
+    assert all(seconds[each] > 0 for each in ("steps", "fetching", "predictions", "other"))
+    assert sum(seconds.values()) == pytest.approx(2 * seconds["fit"])
+    assert figures["off_the_steps"] == seconds["other"] / seconds["fit"]
+    assert set(figures["bytes"]) == {"1500", "3000"} and figures["bytes"]["3000"]["saved file"] > 1000
+    assert 15 < figures["bytes_a_row"]["estimator"] < 25 and abs(figures["bytes_a_row"]["saved file"]) < 1
 
 
 def test_tables_prints_every_figure_and_stores_every_fit(tmp_path, capsys, monkeypatch):
@@ -343,6 +371,7 @@ def test_options_that_cannot_be_are_told_before_anything_is_trained(wrong, words
     "arguments, words",
     [(["digits", "--splits", "0"], "--splits: must be at least 1"),
      (["noise", "--seeds", "0"], "--seeds: must be at least 1"),
+     (["rows", "--forget-rate", "1"], "--forget-rate: must be at least 0 and less than 1, got 1"),
      (["demo", "--picture", "nowhere/p.png"], "--picture: nowhere/p.png: there is no such folder"),
      (["confident_learning", "--noise", "pair", "--folds", "1"], "--folds: must be at least 2, got 1"),
      (["speed", "--workloads", "bogus"], "--workloads bogus: there are only digits, MLP, batch 128; "),
