@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skcoteach._data.sampling import in_batches, stratified_order
+from skcoteach._data.sampling import in_batches, order_by_windows, stratified_order, windows_of_blocks
 from skcoteach._data.streaming import stream
 from skcoteach._data.training_data import TrainingData
 from skcoteach._data.validation_set import ValidationSet
@@ -319,8 +319,13 @@ class Trainer:
         The budget of a batch is fixed, so where batches are drawn blindly, one that has few clean examples is filled up
         with wrong ones (of 128 examples of which half are clean, 3.5 % of what is kept even if the ranking is perfect),
         and these are learnt and have small losses ever after.
+
+        Of a Dataset that is stored in blocks: of those that are read together.
         """
         strata = self._n_keepers[self.data.drawn] * self.data.n_classes + self.data.drawn_targets
+        if self.data.inputs.has_blocks:
+            windows = windows_of_blocks(*self.data.inputs.blocks(self.data.drawn), strata.numpy())
+            return order_by_windows(self.data.drawn, strata, self.batch_size, windows)
         return stratified_order(self.data.drawn, strata, self.batch_size)
 
     def _block_size(self) -> int:
