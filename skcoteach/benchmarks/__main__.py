@@ -2,7 +2,18 @@
 
 import argparse
 
-from skcoteach.benchmarks import accuracy, confident_learning, demo, digits, noise, reliability, speed, table, tables
+from skcoteach.benchmarks import (
+    accuracy,
+    confident_learning,
+    demo,
+    digits,
+    noise,
+    parquet,
+    reliability,
+    speed,
+    table,
+    tables,
+)
 from skcoteach.benchmarks.options import OptionError
 
 
@@ -10,7 +21,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the experiment named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m skcoteach.benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="EXPERIMENT")
-    for experiment in (accuracy, confident_learning, demo, digits, noise, reliability, speed, table, tables):
+    for experiment in (
+        accuracy,
+        confident_learning,
+        demo,
+        digits,
+        noise,
+        parquet,
+        reliability,
+        speed,
+        table,
+        tables,
+    ):
         name = experiment.__name__.rpartition(".")[2]
         summary = (experiment.__doc__ or "").partition("\n")[0].replace("%", "%%")
         command = commands.add_parser(name, help=summary, description=experiment.__doc__)
