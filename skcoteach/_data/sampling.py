@@ -82,16 +82,17 @@ def order_by_windows(indices: Tensor, strata: Tensor, batch_size: int, windows: 
     sizes = np.bincount(windows)
     if len(sizes) == 1:
         return stratified_order(indices, strata, batch_size)
-    order: list[Tensor] = []
+    order = torch.empty_like(indices)
     missing = 0  # of the last batch
-    for some in torch.from_numpy(windows.argsort(kind="stable")).split(sizes.tolist()):
+    line = torch.from_numpy(windows.argsort(kind="stable"))
+    for some, into in zip(line.split(sizes.tolist()), order.split(sizes.tolist()), strict=True):
         some = some[torch.randperm(len(some), device="cpu")]
-        order.append(indices[some[:missing]])
+        into[:missing] = indices[some[:missing]]
         rest = some[missing:]
         if len(rest):
-            order.append(stratified_order(indices[rest], strata[rest], batch_size))
+            into[missing:] = stratified_order(indices[rest], strata[rest], batch_size)
         missing = (missing - len(some)) % batch_size
-    return torch.cat(order)
+    return order
 
 
 def windows_of_blocks(blocks: np.ndarray, per_window: int, strata: np.ndarray) -> np.ndarray:
