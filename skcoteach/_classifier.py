@@ -489,7 +489,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             in the precision of the training, integers as int64, bools as such, and uint8 images divided by 255.
             scikit-learn cannot cut a dict: for searches and cross-validation give
             ``torch.utils.data.StackDataset(**X)``, or any Dataset whose x is a dict. A dataset of Hugging Face in
-            torch's format, ``X.select_columns(names).with_format("torch")``, is one.
+            torch's format, ``X.select_columns(names).with_format("torch")``, is one; for scikit-learn to cut it, give
+            ``torch.utils.data.Subset(X, range(len(X)))``.
 
             What does not fit into memory may be a memory map, or :class:`skcoteach.data.ParquetRows`, or another
             Dataset that says in which blocks it is stored (see :mod:`skcoteach.data`).
