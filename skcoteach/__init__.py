@@ -1,6 +1,6 @@
 """Co-teaching for scikit-learn: classifiers that are not fooled by wrong training labels."""
 
-from skcoteach import augmentation, coteaching, display, networks, noise, recipes, schedules
+from skcoteach import augmentation, coteaching, data, display, networks, noise, recipes, schedules
 from skcoteach._classifier import CoTeachingClassifier
 from skcoteach._saving import load, save
 from skcoteach._version import __version__
@@ -10,6 +10,7 @@ __all__ = [
     "__version__",
     "augmentation",
     "coteaching",
+    "data",
     "display",
     "load",
     "networks",

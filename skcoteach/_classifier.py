@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from skcoteach._arrays import is_dict, to_host, to_namespace_of
 from skcoteach._checkpoint import Checkpoint
 from skcoteach._config import PREFIXES, is_prefixed, meant_by, refuse_odd_numbers, resolve
-from skcoteach._data.inputs import CPU
-from skcoteach._data.training_data import TrainingData, warn_of_lost_digits
+from skcoteach._data.inputs import CPU, Inputs
+from skcoteach._data.training_data import TrainingData, warn_of_lost_digits, warn_of_sorted_blocks
 from skcoteach._data.validation import (
     ValidatedData,
     check_form,
@@ -52,7 +52,7 @@ from skcoteach._training.device import (
     validation_split,
 )
 from skcoteach._training.distributed import Processes, joined, refuse_batch_statistics
-from skcoteach._training.inference import log_mean_probabilities, mean_probabilities, predict
+from skcoteach._training.inference import log_mean_probabilities, mean_probabilities, predict, predict_in_chunks
 from skcoteach._training.module_factory import check_networks, make_networks, reads_indices, standardize
 from skcoteach._training.module_state import copy_of
 from skcoteach._training.noise_estimate import NoiseEstimate, stopped_early, too_few_data, unknown
@@ -503,7 +503,12 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             The entries of a dict, arrays, memory maps or tensors of one length, reach ``forward`` as keywords: floats
             in the precision of the training, integers as int64, bools as such, and uint8 images divided by 255.
             scikit-learn cannot cut a dict: for searches and cross-validation give
-            ``torch.utils.data.StackDataset(**X)``, or any Dataset whose x is a dict.
+            ``torch.utils.data.StackDataset(**X)``, or any Dataset whose x is a dict. A dataset of Hugging Face in
+            torch's format, ``X.select_columns(names).with_format("torch")``, is one; for scikit-learn to cut it, give
+            ``torch.utils.data.Subset(X, range(len(X)))``.
+
+            What does not fit into memory may be a memory map, or :class:`skcoteach.data.ParquetRows`, or another
+            Dataset that says in which blocks it is stored (see :mod:`skcoteach.data`).
         y : array-like or tensor of shape (n_samples,)
             Given labels: numbers, strings, objects or bools.
         sample_weight : array-like or tensor of shape (n_samples,), default=None
@@ -850,24 +855,43 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             return self.classes_[codes.cpu().numpy()]
         return to_namespace_of(self._state.classes[codes.cpu().numpy()], X)
 
-    def predict_proba(self, X: Any) -> Any:
+    def predict_proba(self, X: Any, out: np.ndarray | None = None) -> Any:
         """Mean of both networks' probabilities.
 
         Parameters
         ----------
         X : array-like, tensor, data frame, sparse matrix, dict of arrays, Dataset or list of items
             Inputs of shape (n_samples, ...), of the form of those of ``fit``.
+        out : ndarray or memmap of shape (n_samples, n_classes), float32 or float64, default=None
+            Filled with the probabilities batch by batch, so that of many examples nothing is held in memory. It is of
+            NumPy, whatever X is.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes), float64
-            Rows sum to one. With array API dispatch, an array of the library and on the device of X.
+            Rows sum to one. With array API dispatch, an array of the library and on the device of X. ``out``, where it
+            is given.
 
         Raises
         ------
         NotFittedError, ValueError, TypeError
-            As :meth:`predict`.
+            As :meth:`predict`; if ``out`` is no such array, before it is written to. Where the networks return NaN
+            for some examples, the rows of ``out`` before these are filled.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import make_blobs
+        >>> from skcoteach import CoTeachingClassifier
+        >>> X, y = make_blobs(n_samples=200, centers=3, random_state=0)
+        >>> clf = CoTeachingClassifier(epochs=3, random_state=0).fit(X, y)
+        >>> out = np.empty((200, 3), dtype=np.float32)  # or of numpy.lib.format.open_memmap
+        >>> clf.predict_proba(X, out=out) is out
+        True
         """
+        if out is not None:
+            self._predict_into(out, X, "predict_proba", mean_probabilities)
+            return out
         return to_namespace_of(self._predict(X, "predict_proba", mean_probabilities), X)
 
     def predict_log_proba(self, X: Any) -> Any:
@@ -907,23 +931,38 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     def _predict(self, X: Any, method: str, combine: Callable[..., Tensor]) -> Tensor:
         """Both networks' logits on X, combined, (n_samples, n_classes) on the device of the networks."""
+        inputs = self._inputs(X, method)
+        found = predict(self.modules_, inputs, **self._prediction(combine))
+        _refuse_nan(found, len(found))
+        return found
+
+    def _predict_into(self, out: np.ndarray, X: Any, method: str, combine: Callable[..., Tensor]) -> None:
+        """The same, filled into an array."""
+        inputs = self._inputs(X, method)
+        _check_out(out, (len(inputs), len(self._state.classes)))
+        n_done = 0
+
+        def fill(found: Tensor) -> None:
+            nonlocal n_done
+            _refuse_nan(found, len(out), n_done)
+            out[n_done : n_done + len(found)] = found.cpu().numpy()
+            n_done += len(found)
+
+        predict_in_chunks(self.modules_, inputs, receive=fill, **self._prediction(combine))
+
+    def _prediction(self, combine: Callable[..., Tensor]) -> dict[str, Any]:
+        tempered = functools.partial(combine, temperature=self.temperature_)
+        return {"combine": tempered, "n_classes": len(self._state.classes), "precision": self.precision}
+
+    def _inputs(self, X: Any, method: str) -> Inputs:
+        """X for the networks, if it is like that of ``fit``."""
         check_is_fitted(self)
         if not (is_items(X) or is_dict(X)):
             check_same_namespace(X, self, attribute="forget_rate_schedule_", method=method)
         inputs = check_X(self, X, reset=False)
         check_form(inputs.form, self._state.form, type(self).__name__)
         parameter = next(self.modules_[0].parameters())
-        inputs = inputs.to(parameter.device, parameter.dtype, as_indices=self._state.form.as_indices)
-        tempered = functools.partial(combine, temperature=self.temperature_)
-        found = predict(self.modules_, inputs, tempered, n_classes=len(self._state.classes), precision=self.precision)
-        unknown = found.isnan().any(1)
-        if unknown.any():
-            rows = unknown.nonzero()[:5, 0].tolist()
-            raise ValueError(
-                f"The networks return NaN for {int(unknown.sum())} of {len(found)} examples, rows {rows} among them: X "
-                "holds NaN there, or numbers that are too large for the networks."
-            )
-        return found
+        return inputs.to(parameter.device, parameter.dtype, as_indices=self._state.form.as_indices)
 
     def __copy__(self) -> Self:
         shallow = type(self).__new__(type(self))
@@ -948,12 +987,41 @@ def _networks_and_data(
         check_networks(networks, data)
         refuse_batch_statistics(networks, config.processes)
         warn_of_lost_digits(data)
+        warn_of_sorted_blocks(data)
         data = data.moved_to_device()
         if share_held_out:
             with random_state(CPU, validation_split(config.seed)):
                 data, validation = hold_out(data, share_held_out)
         standardize(networks, data, config.processes)
     return networks, data, validation
+
+
+def _refuse_nan(found: Tensor, n_samples: int, first: int = 0) -> None:
+    """Raise where something is NaN in predictions, which are for some of all rows."""
+    unknown = found.isnan().any(1)
+    if unknown.any():
+        rows = (first + unknown.nonzero()[:5, 0]).tolist()
+        some = f"{int(unknown.sum())} of {n_samples} examples" if len(found) == n_samples else "some examples"
+        raise ValueError(
+            f"The networks return NaN for {some}, rows {rows} among them: X holds NaN there, or numbers that are too "
+            "large for the networks."
+        )
+
+
+def _check_out(out: Any, shape: tuple[int, int]) -> None:
+    """Refuse what probabilities of this shape cannot be filled into."""
+    expected = f"out must be a NumPy array or memory map of shape {shape}, float32 or float64, that can be written to"
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"{expected}; got {type(out).__name__}.")
+    if out.shape != shape:
+        raise ValueError(f"{expected}; got shape {out.shape}.")
+    if out.dtype not in (np.float32, np.float64):
+        raise ValueError(f"{expected}; got dtype {out.dtype}.")
+    if not out.flags.writeable:
+        raise ValueError(
+            f"{expected}; it is read-only"
+            + (' (mode="r+" opens a map for writing).' if isinstance(out, np.memmap) else ".")
+        )
 
 
 def _warn_of_starved_classes(trainer: Trainer, given: ValidatedData) -> None:

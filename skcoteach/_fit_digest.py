@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import TensorDataset
 
 from skcoteach import _state_file
 from skcoteach._data.inputs import CPU, Inputs, item_of
@@ -65,7 +65,7 @@ def _parts_of(inputs: Inputs) -> Iterator[Any]:
         return
     yield len(inputs)
     numbers = np.arange(len(inputs))
-    if isinstance(X, Dataset) and len(inputs) > ITEMS_LOOKED_AT:
+    if inputs.is_dataset and len(inputs) > ITEMS_LOOKED_AT:
         numbers = np.linspace(0, len(inputs) - 1, ITEMS_LOOKED_AT).astype(int)
     with random_state(CPU, first_look()):
         for number in numbers.tolist():

@@ -112,6 +112,40 @@ def test_the_demo_without_matplotlib_says_so_first_and_prints_its_table(tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_parquet_prints_memory_and_speed_of_each_and_leaves_no_files(tmp_path, capsys, monkeypatch):
+    def run_here(command, **_):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            exec(command[-1], {})  # noqa: S102
+        return types.SimpleNamespace(stdout=printed.getvalue())
+
+    monkeypatch.setattr("skcoteach.benchmarks.parquet.subprocess.run", run_here)
+    monkeypatch.setattr("skcoteach.benchmarks.parquet.ROWS_PER_FILE", 1500)
+    file, folder = tmp_path / "parquet.json", tmp_path / "data"
+    folder.mkdir()
+    main(["parquet", "--gigabytes", "0.00032", "--columns", "20", "--folder", str(folder), "--json", str(file)])
+    printed = capsys.readouterr().out
+    for words in ("4,000 rows of 20 columns", "fit, Parquet", "scan, Parquet", "fit, memory map", "rows a second"):
+        assert words in printed
+    figures = json.loads(file.read_text())["figures"]
+    assert [each["rows"] for each in figures.values()] == [4000] * 3
+    assert figures["fit, Parquet"]["accuracy"] > 0.5
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--gigabytes", "1e9"], "only .* are free"),
+        (["--gigabytes", "1e-6"], "these are 0 rows; at least 1000"),
+        (["--folder", "nowhere"], "there is no such folder"),
+    ],
+)
+def test_parquet_says_what_cannot_be_made(options, words, capsys):
+    with pytest.raises(SystemExit):
+        main(["parquet", *options])
+    assert re.search(words, capsys.readouterr().err)
+
+
 def test_noise_prints_its_tables_and_stores_every_single_figure(tmp_path, capsys):
     file = tmp_path / "noise.json"
     few = ["--datasets", "digits", "--cells", "none", "pair 0.2", "--seeds", "2", "--cv-seeds", "1", "--epochs", "10"]

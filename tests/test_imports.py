@@ -25,7 +25,7 @@ FLOORS = [
         "_torch",
         "_version",
     },
-    {"augmentation", "networks", "noise", "schedules"},
+    {"augmentation", "data", "networks", "noise", "schedules"},
     {"_data"},
     {"_training"},
     {"_checkpoint", "_config", "_export", "_fit_digest", "_fitted", "_pickling", "_reporting", "_tasks"},

@@ -22,6 +22,14 @@ CPU = torch.device("cpu")
 BYTES, INTEGERS, FLOATS, BOOLS = "uint8 images", "integers", "floating point numbers", "bools"
 
 
+def is_dataset(X: Any) -> bool:
+    """Whether X is a Dataset of torch, or one of Hugging Face whose items are dicts of tensors."""
+    if isinstance(X, Dataset):
+        return True
+    chosen = getattr(X, "format", None) if hasattr(X, "with_format") else None
+    return isinstance(chosen, dict) and chosen.get("type") == "torch"
+
+
 def item_of(items: Dataset | Sequence, position: int) -> Batch:
     """The x of an item of a Dataset or list, which is x or a tuple that starts with x.
 
@@ -302,7 +310,39 @@ class Inputs:
     @property
     def is_dataset(self) -> bool:
         """Whether examples come from a Dataset item by item, loaded as its author pleased."""
-        return self._source is None and isinstance(self.X, Dataset)
+        return self._source is None and is_dataset(self.X)
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether a Dataset, or what a Subset is of, says how it is stored: see :mod:`skcoteach.data`."""
+        X = self.X
+        while isinstance(X, Subset):
+            X = X.dataset
+        return self.is_dataset and hasattr(X, "block_numbers") and hasattr(X, "blocks_per_window")
+
+    def blocks(self, indices: Tensor) -> tuple[np.ndarray, int]:
+        """How such a Dataset is stored.
+
+        Parameters
+        ----------
+        indices : Tensor of shape (n,), int64, on the CPU
+
+        Returns
+        -------
+        numbers : ndarray of shape (n,), int32
+            Of the block in which each of these examples lies.
+        per_window : int
+            Blocks that are read together.
+        """
+        X: Any = self.X
+        positions = indices.numpy()
+        while isinstance(X, Subset):
+            X, positions = X.dataset, np.asarray(X.indices)[positions]
+        numbers = np.empty(len(indices), dtype=np.int32)
+        for start in range(0, len(indices), 2**16):
+            some = slice(start, start + 2**16)
+            numbers[some] = X.block_numbers(positions[some])
+        return numbers, X.blocks_per_window
 
     @property
     def is_far(self) -> bool:

@@ -92,6 +92,84 @@ def _each_from_its_part_of(line: np.ndarray, batch_size: int) -> np.ndarray:
     return order
 
 
+def order_by_windows(indices: Tensor, strata: Tensor, batch_size: int, windows: np.ndarray) -> Tensor:
+    """An order as that of :func:`stratified_order`, but within windows, which come one after the other.
+
+    Parameters
+    ----------
+    indices, strata, batch_size
+        As there. Each mini-batch gets about the share that its window has of each stratum; the one that begins in a
+        window and ends in the next one takes the rest at random.
+    windows : ndarray of shape (n,), int
+        Number of the window, from 0, in which each of the ``indices`` is: of :func:`windows_of_blocks`.
+
+    Returns
+    -------
+    Tensor of shape (n,), int64
+
+    Examples
+    --------
+    >>> import torch, numpy as np
+    >>> _ = torch.manual_seed(0)
+    >>> windows = np.arange(12) % 2
+    >>> order = order_by_windows(torch.arange(12), torch.zeros(12, dtype=torch.int64), 3, windows)
+    >>> [sorted(window.tolist()) for window in order.split(6)]
+    [[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]
+    """
+    sizes = np.bincount(windows)
+    if len(sizes) == 1:
+        return stratified_order(indices, strata, batch_size)
+    order = torch.empty_like(indices)
+    missing = 0  # of the last batch
+    line = torch.from_numpy(windows.argsort(kind="stable"))
+    for some, into in zip(line.split(sizes.tolist()), order.split(sizes.tolist()), strict=True):
+        some = some[torch.randperm(len(some), device="cpu")]
+        into[:missing] = indices[some[:missing]]
+        rest = some[missing:]
+        if len(rest):
+            into[missing:] = stratified_order(indices[rest], strata[rest], batch_size)
+        missing = (missing - len(some)) % batch_size
+    return order
+
+
+def windows_of_blocks(blocks: np.ndarray, per_window: int, strata: np.ndarray) -> np.ndarray:
+    """Random windows of blocks, as alike in their strata as the blocks allow.
+
+    Blocks are lined up by their mean stratum, and every window gets one from each stretch of as many as there are
+    windows. So where blocks are of a class each, a window has blocks of all parts of the line.
+
+    Parameters
+    ----------
+    blocks : ndarray of shape (n,), int
+        Number of the block, from 0, in which each example is stored.
+    per_window : int
+        At most so many blocks are in a window.
+    strata : ndarray of shape (n,), int
+
+    Returns
+    -------
+    ndarray of shape (n,), int16 or int32
+        Number of the window, from 0, in which each example is, drawn from torch's global generator.
+
+    Examples
+    --------
+    >>> import torch, numpy as np
+    >>> _ = torch.manual_seed(0)
+    >>> windows_of_blocks(np.arange(12) // 2, 2, np.arange(12) // 6)  # six blocks, three of either stratum
+    array([0, 0, 2, 2, 1, 1, 0, 0, 1, 1, 2, 2], dtype=int16)
+    """
+    sizes = np.bincount(blocks)
+    used = np.flatnonzero(sizes)
+    means = np.bincount(blocks, strata)[used] / sizes[used]
+    shuffled = torch.randperm(len(used), device="cpu").numpy()  # those that are equal
+    line = shuffled[means[shuffled].argsort(kind="stable")]
+    n_windows = -(-len(used) // per_window)
+    drawn = torch.rand(-(-len(used) // n_windows), n_windows, device="cpu").argsort(1).flatten().numpy()
+    window_of = np.empty(len(sizes), dtype=np.int16 if n_windows < 2**15 else np.int32)
+    window_of[used[line]] = drawn[: len(used)]
+    return window_of[blocks]
+
+
 def in_batches(order: Tensor, batch_size: int, limit: int | None = None) -> Tensor:
     """The part of an order that makes up its mini-batches.
 

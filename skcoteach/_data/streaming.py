@@ -6,6 +6,7 @@ What an example is and how it is converted, ``inputs`` knows. Here it is only de
 import multiprocessing
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -20,13 +21,16 @@ from skcoteach._data.inputs import Inputs, item_of
 
 #: Processes that load the items of a Dataset for an accelerator, where there are as many cores to spare.
 MOST_WORKERS = 4
+#: Blocks that are read ahead where many are decoded at once.
+BLOCKS_AHEAD = 6
 
 
 def stream(inputs: Inputs, order: Tensor, size: int) -> Iterator[tuple[Tensor, Batch]]:
     """The examples of an order, in blocks, without waiting for the device.
 
     The items of a Dataset are loaded by processes if an accelerator waits for them. Other examples that are on the
-    disk, or not on the device, are read by a thread while the block before is worked on.
+    disk, or not on the device, are read by a thread while the block before is worked on; so are those of a Dataset that
+    reads several at once and says so (:mod:`skcoteach.data`), further ahead, as it reads much at a time.
 
     Parameters
     ----------
@@ -45,13 +49,20 @@ def stream(inputs: Inputs, order: Tensor, size: int) -> Iterator[tuple[Tensor, B
     on_cuda = inputs.device.type == "cuda"
     here = (order.pin_memory() if on_cuda else order).to(inputs.device, non_blocking=on_cuda).split(size)
     parts = order.split(size)
-    if inputs.is_dataset and _n_workers(inputs.device) and _may_fork(inputs):
+    if inputs.has_blocks:
+        blocks = _read_ahead(inputs, parts, BLOCKS_AHEAD)
+    elif inputs.is_dataset and _n_workers(inputs.device) and _may_fork(inputs):
         blocks = _by_processes(inputs, parts)
     elif inputs.is_far:
         blocks = _read_ahead(inputs, parts)
     else:
         blocks = (inputs[part] for part in (here if inputs.is_on_device else parts))
     return zip((part.long() for part in here), blocks, strict=True)
+
+
+def parts_of(inputs: Inputs, parts: Sequence[Tensor | slice]) -> Iterator[Batch]:
+    """The examples with these indices, part by part, on the device; read ahead where much is read at a time."""
+    return _read_ahead(inputs, parts, BLOCKS_AHEAD) if inputs.has_blocks else (inputs[part] for part in parts)
 
 
 def _n_workers(device: torch.device) -> int:
@@ -94,15 +105,19 @@ def _by_processes(inputs: Inputs, parts: Sequence[Tensor]) -> Iterator[Batch]:
         yield inputs.convert(block)
 
 
-def _read_ahead(inputs: Inputs, parts: Sequence[Tensor]) -> Iterator[Batch]:
+def _read_ahead(inputs: Inputs, parts: Sequence[Tensor | slice], n_ahead: int = 1) -> Iterator[Batch]:
     with ThreadPoolExecutor(max_workers=1) as thread:
         sent = _Sender(inputs)
-        coming = thread.submit(sent, parts[0])
-        for part in parts[1:]:
-            block = coming.result()
-            coming = thread.submit(sent, part)
-            yield sent.arrived(block)
-        yield sent.arrived(coming.result())
+        coming = deque(thread.submit(sent, part) for part in parts[:n_ahead])
+        try:
+            for part in parts[n_ahead:]:
+                block = coming.popleft().result()
+                coming.append(thread.submit(sent, part))
+                yield sent.arrived(block)
+            while coming:
+                yield sent.arrived(coming.popleft().result())
+        finally:
+            thread.shutdown(cancel_futures=True)
 
 
 class _Sender:
@@ -112,7 +127,7 @@ class _Sender:
         self.inputs = inputs
         self.stream = torch.cuda.Stream(inputs.device) if inputs.device.type == "cuda" else None
 
-    def __call__(self, part: Tensor) -> Batch:
+    def __call__(self, part: Tensor | slice) -> Batch:
         return each_tensor(self._sent, self.inputs.read(part))
 
     def _sent(self, block: Tensor) -> Tensor:

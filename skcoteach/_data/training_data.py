@@ -9,11 +9,15 @@ from torch import Tensor
 
 from skcoteach._arrays import index_dtype
 from skcoteach._data.inputs import Inputs
+from skcoteach._data.sampling import windows_of_blocks
 from skcoteach._data.validation import ValidatedData
 from skcoteach._errors import warn_user
 
 #: Numbers of X that are looked at to see what precision it needs.
 NUMBERS_LOOKED_AT = 2**18
+#: From which on the classes of windows of a Dataset that is stored in blocks differ too much: of files sorted by class,
+#: accuracy was half a point lower at 0.04, and as good as with all rows shuffled at 0.01.
+SORTED = 0.02
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,32 @@ def warn_of_lost_digits(data: TrainingData) -> None:
     """Warn of columns of a table whose numbers are too much alike, too large or too small for the precision."""
     for name, inputs in data.inputs.by_name.items():
         _warn_of_lost_digits(name, inputs, data.drawn)
+
+
+def warn_of_sorted_blocks(data: TrainingData) -> None:
+    """Warn where the rows of a Dataset are stored by class, so that windows of its blocks have other classes than all.
+
+    How much the classes differ between windows is an intraclass correlation: 1 where every window is of a single class,
+    0 where they differ as by chance. What windows there will be, torch's global generator draws.
+    """
+    if not data.inputs.has_blocks:
+        return
+    targets = data.drawn_targets.numpy()
+    blocks, per_window = data.inputs.blocks(data.drawn)
+    windows = windows_of_blocks(blocks, per_window, targets).astype(np.int64)
+    n_windows, n_rows = int(windows.max()) + 1, len(windows)
+    cells = np.bincount(windows * data.n_classes + targets, minlength=n_windows * data.n_classes)
+    counts = cells.reshape(n_windows, -1)
+    shares, of_windows = counts.sum(axis=0) / n_rows, counts.sum(axis=1)
+    impurity = 1 - ((counts**2).sum(axis=1) / of_windows).sum() / n_rows
+    by_chance = (1 - shares @ shares) * (n_rows - n_windows) / max(n_rows - 1, 1)
+    if impurity < (1 - SORTED) * by_chance:
+        warn_user(
+            f"The rows of X are stored by class: the {per_window} blocks that are shuffled together have "
+            f"{(counts > 0).sum(axis=1).mean():.1f} of {data.n_classes} classes on average, or very unequal shares of "
+            "them, and so have mini-batches; training suffers. Store the rows in a random order once, or in smaller "
+            "blocks, or have more of them held in memory (window_bytes of skcoteach.data.ParquetRows)."
+        )
 
 
 def _warn_of_lost_digits(name: str, inputs: Inputs, drawn: Tensor) -> None:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, StackDataset
 
 from skcoteach._arrays import blocks, class_number_dtype, is_dict, is_foreign, to_host, to_tensor
 from skcoteach._batches import tensors_of
-from skcoteach._data.inputs import InputForm, Inputs, item_of, name_of, sorted_keys
+from skcoteach._data.inputs import InputForm, Inputs, is_dataset, item_of, name_of, sorted_keys
 from skcoteach._errors import named, said_of
 from skcoteach._sklearn import InvalidParameterError, check_1d_labels, check_sample_weight
 
@@ -250,10 +250,11 @@ def _check_is_data(X: Any) -> None:
             "The items of X are dicts. Give a table: sklearn.feature_extraction.DictVectorizer makes one of them, or "
             "pandas.DataFrame."
         )
-    if hasattr(X, "column_names") and hasattr(X, "with_format"):  # of Hugging Face; the format "torch" makes tensors
+    if hasattr(X, "column_names") and hasattr(X, "with_format"):  # of Hugging Face
         raise TypeError(
-            f"X is a dataset with the columns {list(X.column_names)}. Give what the networks are to see: "
-            'X.with_format("torch")["image"], say, or a dict of several columns, {name: X[name] for name in names}.'
+            f"X is a dataset with the columns {list(X.column_names)}. Give what the networks are to see: columns that "
+            'reach forward as keywords, X.select_columns(["ids", "mask"]).with_format("torch") say, or a single one, '
+            'X.with_format("torch")["image"].'
         )
     if _are_texts(X):
         raise ValueError(
@@ -304,12 +305,13 @@ def _columns_without_numbers(X: Any) -> list:
 def is_items(X: Any) -> bool:
     """Whether X is a Dataset or a list of what a Dataset gives (tensors, dicts, or tuples that start with x).
 
-    Dicts of nothing but Python's numbers and strings are rows of a table, not items.
+    A dataset of Hugging Face is one if it gives tensors. Dicts of nothing but Python's numbers and strings are rows of
+    a table, not items.
 
     A sequence that has the shape of a column, as ``skorch.helper.SliceDataset`` has, is a list if it gives arrays or
     tensors.
     """
-    if isinstance(X, Dataset):
+    if is_dataset(X):
         return True
     is_column = isinstance(X, Sequence) and _has_shape_of_one_axis(X)
     if not (is_column or isinstance(X, (list, tuple))):

@@ -9,14 +9,13 @@ from torch import Tensor, nn
 
 from skcoteach._batches import call, each_tensor, length_of
 from skcoteach._data.inputs import Inputs
+from skcoteach._data.streaming import parts_of
 from skcoteach._errors import explained
 from skcoteach._training.device import autocast, float32_products, sum_dtype, without_autocast
 from skcoteach._training.engines.layers import leaves_inputs_alone
 from skcoteach._training.engines.logits import MODULES, check_logits
 
 
-@torch.no_grad()
-@without_autocast()
 def predict(
     networks: Sequence[nn.Module],
     inputs: Inputs,
@@ -49,18 +48,33 @@ def predict(
     TypeError, ValueError
         If a network cannot take the examples, or returns something else than logits for them.
     """
-    combined = []
+    combined: list[Tensor] = []
+    predict_in_chunks(networks, inputs, combine, combined.append, indices, n_classes=n_classes, precision=precision)
+    return torch.cat(combined)
+
+
+@torch.no_grad()
+@without_autocast()
+def predict_in_chunks(
+    networks: Sequence[nn.Module],
+    inputs: Inputs,
+    combine: Callable[[Tensor], Tensor],
+    receive: Callable[[Tensor], None],
+    indices: Tensor | None = None,
+    *,
+    n_classes: int,
+    precision: str = "float32",
+) -> None:
+    """As :func:`predict`, but hand it over chunk by chunk, in order: ``receive`` gets tensors (n, n_classes)."""
     share = all(leaves_inputs_alone(network) for network in networks)  # others get copies, they may work in place
     with float32_products(inputs.device, precision), autocast(inputs.device, precision):
-        for wanted in _chunks(inputs, indices):
-            batch = inputs[wanted]
+        for batch in parts_of(inputs, _chunks(inputs, indices)):
             logits = []
             for parameter, network in zip(itertools.cycle(MODULES), networks):
                 with explained(network, batch):
                     outputs = call(network, batch if share else each_tensor(Tensor.clone, batch))
                 logits.append(check_logits(outputs, parameter, length_of(batch), n_classes))
-            combined.append(combine(torch.stack(logits)))
-    return torch.cat(combined)
+            receive(combine(torch.stack(logits)))
 
 
 def _chunks(inputs: Inputs, indices: Tensor | None) -> Sequence[Tensor | slice]:

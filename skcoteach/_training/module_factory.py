@@ -6,7 +6,6 @@ train) is refused here, before the training starts. The networks themselves are 
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from skcoteach import networks
 from skcoteach._batches import call, device_of
+from skcoteach._data.streaming import stream
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import explained, first_line, is_of_the_device, raised_by_call, raised_by_torch, warn_user
 from skcoteach._sklearn import InvalidParameterError
@@ -243,10 +243,9 @@ def standardize(pair: tuple[nn.Module, nn.Module], data: TrainingData, processes
             "and pass on what they are given. Standardise X, or call observe of each with what will reach it."
         )
     elif layers:
-        for indices in data.drawn.tensor_split(processes.size)[processes.rank].split(chunk_size(data.inputs)):
-            inputs: Any = data.inputs[indices]
-            weights = data.weights[indices.to(data.device)]
+        own = data.drawn.tensor_split(processes.size)[processes.rank]
+        for indices, inputs in stream(data.inputs, own, chunk_size(data.inputs)):
             for layer in layers:
-                layer.observe(inputs, weights)
+                layer.observe(inputs, data.weights[indices])  # type: ignore[arg-type]
         for layer in layers if processes.size > 1 else ():
             layer.replace_observed(processes.gathered(layer.moments[..., None], processes.size).unbind(-1))

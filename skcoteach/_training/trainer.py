@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from skcoteach._arrays import ROWS_AT_A_TIME
 from skcoteach._batches import Batch
-from skcoteach._data.sampling import in_batches, stratified_order
+from skcoteach._data.sampling import in_batches, order_by_windows, stratified_order, windows_of_blocks
 from skcoteach._data.streaming import stream
 from skcoteach._data.training_data import TrainingData
 from skcoteach._data.validation_set import ValidationSet
@@ -380,10 +380,19 @@ class Trainer:
         The budget of a batch is fixed, so where batches are drawn blindly, one that has few clean examples is filled up
         with wrong ones (of 128 examples of which half are clean, 3.5 % of what is kept even if the ranking is perfect),
         and these are learnt and have small losses ever after.
+
+        Of a Dataset that is stored in blocks: of those that are read together.
         """
         data = self.data
         strata = self._n_keepers.index_select(0, data.drawn).to(torch.int16 if data.n_classes < 10_000 else torch.int32)
         strata.mul_(data.n_classes).add_(data.drawn_targets)
+        if data.inputs.has_blocks:
+            windows = windows_of_blocks(*data.inputs.blocks(data.drawn), strata.numpy())
+            order = order_by_windows(data.drawn, strata, self.batch_size, windows)
+            if self.config.processes.size == 1:
+                return order
+            # so that each process reads its part of the blocks
+            return torch.cat([batch.sort().values for batch in order.split(self.batch_size)])
         return stratified_order(data.drawn, strata, self.batch_size)
 
     def _whole_batches(self, n: int) -> int:

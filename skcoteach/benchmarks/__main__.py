@@ -7,8 +7,8 @@ from skcoteach.benchmarks.options import OptionError
 
 #: Modules beside this one.
 EXPERIMENTS = (
-    "accuracy", "confident_learning", "demo", "digits", "distributed", "noise", "reliability", "rows", "speed", "table",
-    "tables",
+    "accuracy", "confident_learning", "demo", "digits", "distributed", "noise", "parquet", "reliability", "rows",
+    "speed", "table", "tables",
 )  # fmt: skip
 
 

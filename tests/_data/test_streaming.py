@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from skcoteach import CoTeachingClassifier
 from skcoteach._data import streaming
@@ -188,3 +188,57 @@ def test_a_fit_is_the_same_wherever_the_examples_come_from(source, memory_map, m
     monkeypatch.setattr(streaming, "_n_workers", lambda device: 2 * (source == "processes"))
     given = memory_map if source == "memory map" else Lazy(X)
     assert np.array_equal(clf.fit(given, y).predict_proba(X), expected)
+
+
+# --- Datasets that are stored in blocks ------------------------------------------------------------------------------
+
+
+class Stored(Lazy):
+    """In blocks of ten."""
+
+    blocks_per_window = 2
+
+    def block_numbers(self, indices):
+        return indices // 10
+
+
+@pytest.mark.parametrize("size", [1, 10, 37])
+@pytest.mark.parametrize("make", [Stored, lambda X: Subset(Stored(X), range(50))], ids=["dataset", "subset"])
+def test_a_dataset_stored_in_blocks_is_read_by_one_thread_in_order(make, size, workers):
+    """By processes each of them would read every block."""
+    data = make(X)
+    inputs = Inputs(data)
+    assert inputs.has_blocks
+    assert_whole(inputs, size)
+    threads = getattr(data, "dataset", data).threads
+    assert len(threads - {threading.get_ident()}) == 1
+
+
+@pytest.mark.parametrize("n_ahead", [1, 3, 50])
+def test_an_error_while_reading_ahead_comes_in_its_place_and_nothing_is_read_after_it(n_ahead, monkeypatch):
+    monkeypatch.setattr(streaming, "BLOCKS_AHEAD", n_ahead)
+    inputs = Inputs(Stored(X, fails_at=int(ORDER[20])))
+    n_read = 0
+    with pytest.raises(OSError, match="cannot be read"):
+        for _ in stream(inputs, ORDER, 5):
+            n_read += 1
+    assert n_read == 4
+
+
+def test_who_stops_early_does_not_wait_for_what_would_be_read(monkeypatch):
+    monkeypatch.setattr(streaming, "BLOCKS_AHEAD", 3)
+    inputs, read = Inputs(Stored(X)), []
+    gather = inputs.read
+    monkeypatch.setattr(inputs, "read", lambda part: (read.append(part), gather(part))[1])
+    blocks = iter(stream(inputs, ORDER, 1))
+    next(blocks)
+    del blocks
+    assert len(read) <= 6
+
+
+def test_blocks_are_those_of_what_a_subset_is_of():
+    rows = [7, 45, 12, 13, 0]
+    subset = Subset(Subset(Stored(X), list(range(49, -1, -1))), rows)
+    numbers, per_window = Inputs(subset).blocks(torch.tensor([0, 1, 4]))
+    assert numbers.tolist() == [4, 0, 4] and numbers.dtype == np.int32 and per_window == 2
+    assert not Inputs(Lazy(X)).has_blocks and not Inputs(X).has_blocks

@@ -500,3 +500,27 @@ def test_a_model_of_transformers_is_a_module():
     assert_allclose(estimator.predict_proba(X), estimator.predict_proba(X))  # without dropout
     weights = [dict(network.named_parameters()) for network in estimator.modules_]
     assert not any(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+# --- datasets of Hugging Face ----------------------------------------------------------------------------------------
+
+
+def test_a_dataset_of_hugging_face_in_torch_format_is_a_dict_of_its_columns(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    X, y = texts()
+    rows = datasets.Dataset.from_dict({name: each.tolist() for name, each in X.items()} | {"label": y.tolist()})
+    rows = rows.with_format("torch")
+    inputs, asked = rows.remove_columns("label"), []
+    one = datasets.Dataset.__getitem__
+    monkeypatch.setattr(datasets.Dataset, "__getitem__", lambda rows, key: (asked.append(key), one(rows, key))[1])
+    estimator = reader().fit(inputs, y)
+    assert (
+        sum(isinstance(key, int) for key in asked)
+        < 10
+        < sum(map(len, filter(lambda key: isinstance(key, list), asked)))
+    )
+    assert_same_fit(estimator, reader().fit(X, y), X)
+    assert_array_equal(estimator.predict_proba(inputs), estimator.predict_proba(X))
+    assert_array_equal(reader().fit(inputs, rows["label"]).classes_, [0, 1])
+    with pytest.raises(ValueError, match="label.*input_ids, attention_mask|attention_mask, input_ids, label"):
+        estimator.predict(rows)

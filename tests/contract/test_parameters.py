@@ -28,7 +28,7 @@ def test_names_order_and_defaults_are_those_of_the_contract():
         "class_weight": None, "augment": None, "average_decay": None,
         "device": "auto", "precision": "float32", "compile": False,
         "cross_fit_probabilities": False, "early_stopping": False, "validation_fraction": 0.1, "n_iter_no_change": 10,
-        "checkpoint": None, "random_state": None, "verbose": 0,
+        "checkpoint": None, "distributed": False, "random_state": None, "verbose": 0,
     }  # fmt: skip
     *parameters, prefixed = inspect.signature(CoTeachingClassifier).parameters.values()
     assert {each.name: each.default for each in parameters} == expected

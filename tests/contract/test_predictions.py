@@ -111,3 +111,65 @@ def test_another_kind_of_dtype_is_refused():
     on_floats = fast(epochs=1).fit(X.astype(np.float32), y)
     with pytest.raises(ValueError, match="fitted on floating"):
         on_floats.predict(torch.tensor(X))
+
+
+# --- into an array ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted(table):
+    return fast().fit(*table)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: np.empty((200, 3)),
+        lambda folder: np.empty((200, 3), dtype=np.float32),
+        lambda folder: np.empty((200, 3), order="F"),
+        lambda folder: np.empty((400, 6))[::2, ::-2],
+        lambda folder: np.memmap(folder / "out", np.float32, "w+", shape=(200, 3)),
+        lambda folder: np.lib.format.open_memmap(folder / "out.npy", "w+", np.float64, (200, 3)),
+    ],
+    ids=["float64", "float32", "Fortran", "strided", "memmap", "npy"],
+)
+def test_probabilities_are_filled_into_an_array_chunk_by_chunk(make, fitted, table, tmp_path, monkeypatch):
+    expected = fitted.predict_proba(table[0])
+    monkeypatch.setattr("skcoteach._training.inference.chunk_size", lambda inputs: 64)
+    chunked, out = fitted.predict_proba(table[0]), make(tmp_path)
+    assert fitted.predict_proba(table[0], out=out) is out
+    assert_array_equal(out, chunked.astype(out.dtype))  # the same bits
+    assert_allclose(out, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "words"),
+    [
+        (np.empty((200, 4)), ValueError, r"of shape \(200, 3\), .*; got shape \(200, 4\)"),
+        (np.empty(600), ValueError, r"got shape \(600,\)"),
+        (np.empty((200, 3), dtype=np.float16), ValueError, "float32 or float64, .*; got dtype float16"),
+        (np.empty((200, 3), dtype=int), ValueError, "got dtype int"),
+        (np.broadcast_to(0.0, (200, 3)), ValueError, "that can be written to; it is read-only"),
+        (torch.empty(200, 3), TypeError, "out must be a NumPy array or memory map .*; got Tensor"),
+        ([[0.0] * 3] * 200, TypeError, "got list"),
+        (np.ma.masked_array(np.empty((200, 3))), TypeError, "got MaskedArray"),
+        ("probabilities.npy", TypeError, "got str"),
+    ],
+    ids=["shape", "axes", "float16", "integers", "read-only", "tensor", "list", "masked", "path"],
+)
+def test_what_probabilities_cannot_be_filled_into_is_refused_before_anything_is_computed(out, error, words, table):
+    estimator = fast(module=Net).fit(*table)
+    estimator.modules_[0].register_forward_pre_hook(lambda *_: pytest.fail("computed"))
+    with pytest.raises(error, match=words):
+        estimator.predict_proba(table[0], out=out)
+
+
+def test_nan_in_a_later_chunk_is_told_by_its_row_and_what_came_before_is_filled(table, monkeypatch):
+    monkeypatch.setattr("skcoteach._training.inference.chunk_size", lambda inputs: 64)
+    estimator = fast(module=Net).fit(*table)
+    X = Items(table[0])
+    X.X[150] = np.nan
+    out = np.full((200, 3), -1.0)
+    with pytest.raises(ValueError, match=r"return NaN for some examples, rows \[150\] among them"):
+        estimator.predict_proba(X, out=out)
+    assert (out[:128] >= 0).all() and (out[128:] == -1).all()
