@@ -4,6 +4,7 @@ import os
 import signal
 from ast import literal_eval
 from collections import Counter
+from contextlib import suppress
 from itertools import chain, product
 from pathlib import Path
 
@@ -48,9 +49,10 @@ class KillsOneWorker:
         epoch = estimator.lr, estimator.module__hidden, fitted_estimator.n_iter_
         with open(self.noted, "a") as file:
             file.write(f"{epoch}\n")
-        if epoch == KILLED_IN and not self.killed.exists():
-            self.killed.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if epoch == KILLED_IN:
+            with suppress(FileExistsError):  # the other worker may be here at the same time, with another fold
+                self.killed.touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def epochs(self):
         return [literal_eval(line) for line in self.noted.read_text().splitlines()]
