@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from skcoteach import CoTeachingClassifier, _checkpoint
+from skcoteach._training.distributed import joined
 from skcoteach.benchmarks.common import mean_and_error, noisy_labels, show, table, transition_matrix, write_json
 from skcoteach.benchmarks.data import digit_images, digits
 from skcoteach.benchmarks.options import count, new_file
@@ -31,7 +32,7 @@ from skcoteach.networks import SmallCNN
 
 #: Within which the others must have ended when one is lost.
 SECONDS_TO_END = 60
-PARTS = ("exact", "accuracy", "kills", "errors", "speed")
+PARTS = ("exact", "accuracy", "kills", "errors", "messages", "speed")
 #: A fit of some seconds whose steps are short.
 KILLED: dict[str, Any] = {"epochs": 12, "random_state": 0, "batch_size": 256, "average_decay": 0.9}
 #: Of the comparison of speeds: images like those of MNIST, and a network that has something to compute.
@@ -282,6 +283,30 @@ def errors(options: argparse.Namespace) -> dict[str, Any]:
 # --- how fast --------------------------------------------------------------------------------------------------------
 
 
+def _exchanged(folder: Path, n_gathered: int, n_summed: int) -> list[float]:
+    """Seconds of the two messages of a step, of so many float32 numbers of each process."""
+    with joined(True) as processes:
+        part, parameter = torch.zeros(1, n_gathered), nn.Parameter(torch.zeros(n_summed))
+        parameter.grad = torch.zeros(n_summed)
+        seconds = []
+        for _ in range(60):
+            start = time.perf_counter()
+            processes.gathered(part, n_gathered * processes.size)
+            processes.add_gradients([[parameter]])
+            seconds.append(time.perf_counter() - start)
+    return seconds[10:]
+
+
+def messages(options: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds of the messages of a step between two processes, by the numbers gathered and added up"""
+    figures = {}
+    for n_gathered, n_summed in ((1280, 40_000), (1280, 1_000_000), (1280, 22_000_000), (128_000, 40_000)):
+        seconds = np.median(_together(_exchanged, 2, n_gathered, n_summed)[0])
+        figures[f"{n_gathered} gathered, {n_summed} added up"] = round(float(seconds), 6)
+        show(f"{n_gathered:>9,} {n_summed:>12,}: {1000 * seconds:.2f}")
+    return figures
+
+
 def _images() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     return rng.random((N_IMAGES, 1, 28, 28), dtype=np.float32), rng.integers(0, 10, N_IMAGES)
@@ -315,7 +340,7 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> None:
     """Run the parts and print what comes of them; store all single figures if asked to."""
     found = {}
-    for name, part in zip(PARTS, (exact, accuracy, kills, errors, speed), strict=True):
+    for name, part in zip(PARTS, (exact, accuracy, kills, errors, messages, speed), strict=True):
         if name not in options.skip:
             show(f"\n{(part.__doc__ or '').splitlines()[0]}:\n")
             found[name] = part(options)
