@@ -236,7 +236,21 @@ def test_a_process_that_is_killed_is_told_by_the_others_and_the_fit_goes_on(tmp_
     monkeypatch.setitem(distributed.KILLED, "epochs", 3)
     monkeypatch.setitem(distributed.KILLED, "forget_rate", 0.2)
     file = tmp_path / "figures.json"
-    main(["distributed", "--skip", "exact", "accuracy", "errors", "messages", "speed", "--kills", "1", "--json", str(file)])
+    main(
+        [
+            "distributed",
+            "--skip",
+            "exact",
+            "accuracy",
+            "errors",
+            "messages",
+            "speed",
+            "--kills",
+            "1",
+            "--json",
+            str(file),
+        ]
+    )
     found = json.loads(file.read_text())["kills"]
     assert (found["tried"], found["others without a clear error"], found["other bits"]) == (1, 0, 0)
 

@@ -60,9 +60,9 @@ def stream(inputs: Inputs, order: Tensor, size: int) -> Iterator[tuple[Tensor, B
     return zip((part.long() for part in here), blocks, strict=True)
 
 
-def parts_of(inputs: Inputs, parts: Sequence[Tensor | slice]) -> Iterator[Batch]:
-    """The examples with these indices, part by part, on the device; read ahead where much is read at a time."""
-    return _read_ahead(inputs, parts, BLOCKS_AHEAD) if inputs.has_blocks else (inputs[part] for part in parts)
+def read_ahead(inputs: Inputs, parts: Sequence[Tensor | slice]) -> Iterator[Batch]:
+    """The examples with these indices, part by part, on the device, where much is read at a time."""
+    return _read_ahead(inputs, parts, BLOCKS_AHEAD)
 
 
 def _n_workers(device: torch.device) -> int:

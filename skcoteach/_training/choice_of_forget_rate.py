@@ -18,6 +18,9 @@ MINIMUM_OF_CONSISTENT, CONSISTENT_SHARE = 0.1, 0.95
 NEARLY = 0.03
 #: So much noise, if it is more than two standard errors, is certain.
 MINIMUM_OF_CERTAIN = 0.05
+#: Networks that predict given labels more often by so large a part of the noise rate, where they have seen them, learn
+#: wrong labels by heart.
+LEARNT_BY_HEART = 0.25
 #: So well candidates say what is best.
 SPACING = 0.1
 
@@ -33,14 +36,11 @@ class Candidate:
         How its probabilities explain the given labels.
     right : ndarray of shape (n,), bool
         Whether the class that it predicts for an example is the given one.
-    is_flat : bool
-        Whether labels are wrong as often where it is confident.
     """
 
     forget_rate: float
     fit: NoiseFit
     right: np.ndarray
-    is_flat: bool
 
 
 @dataclass(frozen=True)
@@ -66,26 +66,35 @@ class Choice:
     noise_matrix: np.ndarray
 
 
-def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray) -> Choice:
+def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray, gap: float) -> Choice:
     """Of candidates that were trained side by side; the first forgets nothing.
 
-    Where that is the best one although there certainly is noise, another one is taken that is worth forgetting, the one
-    that forgets about as much as is wrong: the candidates end before wrong labels are learnt by heart.
+    They end before most wrong labels are learnt by heart, and those that forget learn more slowly, so the evidence
+    speaks for forgetting little. That is put right where there certainly is noise, and the first one has begun to learn
+    it by heart: then as much is forgotten as is wrong.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    weights : ndarray of shape (n,)
+        Of the examples.
+    gap : float
+        How much more often the first one predicts the given labels that it has learnt from than others.
     """
     number, noise_rate, noise_rate_std, noise_matrix = choose(candidates, weights)
-    if number == 0 and noise_rate >= MINIMUM_OF_CERTAIN and noise_rate > 2 * noise_rate_std:
-        plain, *others = candidates
-        worth = [i for i, each in enumerate(others, 1) if is_worth_forgetting(each, plain, weights)]
-        number = min(worth, key=lambda i: abs(candidates[i].forget_rate - noise_rate), default=0)
     forget_rate = candidates[number].forget_rate
-    if forget_rate > 0:
+    is_certain = noise_rate >= MINIMUM_OF_CERTAIN and noise_rate > 2 * noise_rate_std
+    if is_certain and gap >= LEARNT_BY_HEART * noise_rate:
+        number = number or 1 + int(np.argmax([each.fit.log_evidence for each in candidates[1:]]))
+        forget_rate = noise_rate
+    elif forget_rate > 0:
         forget_rate = settled_forget_rate(candidates, number, noise_rate)
     if forget_rate < MINIMUM_FORGET_RATE:
         forget_rate = 0.0
     return Choice(number, forget_rate, noise_rate, noise_rate_std, noise_matrix)
 
 
-def choice_of_two(adaptive: Candidate, plain: Candidate, weights: np.ndarray) -> Choice:
+def choice_of_two(adaptive: Candidate, plain: Candidate, *, is_flat: bool, weights: np.ndarray) -> Choice:
     """Of a candidate that forgets what it finds wrong, and one that forgets nothing.
 
     Which one explains the labels better is a question of how far they have learnt, rather than of the noise. So the
@@ -96,11 +105,13 @@ def choice_of_two(adaptive: Candidate, plain: Candidate, weights: np.ndarray) ->
     Parameters
     ----------
     adaptive, plain : Candidate
+    is_flat : bool
+        Whether labels are wrong as often where the adaptive one is confident.
     weights : ndarray of shape (n,)
         Of the examples.
     """
     forgets = min(adaptive.forget_rate, adaptive.fit.rate) >= MINIMUM_FORGET_RATE and is_worth_forgetting(
-        adaptive, plain, weights
+        adaptive, plain, is_flat, weights
     )
     asked = [adaptive.fit]
     of_any_kind = len(adaptive.fit.matrix) > 2 and not (adaptive.fit.is_symmetric and plain.fit.is_symmetric)
@@ -155,7 +166,7 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, f
     return chosen, rate, std, matrix / matrix.sum(axis=0)  # the shares sum to one but for rounding
 
 
-def is_worth_forgetting(adaptive: Candidate, plain: Candidate, weights: np.ndarray) -> bool:
+def is_worth_forgetting(adaptive: Candidate, plain: Candidate, is_flat: bool, weights: np.ndarray) -> bool:
     """Whether a pair that forgets what it finds wrong is to be preferred to one that forgets nothing.
 
     It is if it explains the given labels no worse. But trainings of a few epochs speak for forgetting nothing, as wrong
@@ -165,6 +176,8 @@ def is_worth_forgetting(adaptive: Candidate, plain: Candidate, weights: np.ndarr
     Parameters
     ----------
     adaptive, plain : Candidate
+    is_flat : bool
+        Whether labels are as often wrong where the adaptive pair is confident.
     weights : ndarray of shape (n,)
         Of the examples.
     """
@@ -172,7 +185,7 @@ def is_worth_forgetting(adaptive: Candidate, plain: Candidate, weights: np.ndarr
         return True
     lost = weights @ plain.right - weights @ adaptive.right
     nearly = lost <= NEARLY * (weights @ plain.right) or _as_often_right(adaptive.right, plain.right, weights)
-    return adaptive.is_flat and bool(nearly)
+    return is_flat and bool(nearly)
 
 
 def settled_forget_rate(candidates: Sequence[Candidate], chosen: int, noise_rate: float) -> float:

@@ -7,8 +7,10 @@ is right in ``choice_of_forget_rate``.
 
 import copy
 import dataclasses
+import itertools
 import math
 from fractions import Fraction
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -82,6 +84,7 @@ class CrossFit:
         self._forget_rate = 0.0
         self._n_done = 0  # by trainers that were replaced
         self._class_rates: np.ndarray | None = None
+        self._accuracy = 0.0  # on the labels that it learns from, of the pair that forgets nothing
         side_by_side = FORGET_RATES_OF_FEW if len(data.drawn) < FEW_EXAMPLES else FORGET_RATES
         rounds: list[tuple[float, ...]] = [side_by_side] if self._joined else [(math.nan,), (0.0,)]
         self.max_steps = 2 * self._n_epochs * len(rounds)
@@ -122,10 +125,11 @@ class CrossFit:
         candidates = [self._candidate(rate, self._without_class_weights(each)) for rate, each in self._candidates]
         weights = self._weights[self._weights > 0]
         if self._joined:
-            choice = choice_of_several(candidates, weights)
+            choice = choice_of_several(candidates, weights, self._gap(candidates[0]))
         else:
             adaptive, plain = candidates
-            choice = choice_of_two(adaptive, plain, weights)
+            flat = is_flat(*self._labels(self._without_class_weights(self._candidates[0][1])))
+            choice = choice_of_two(adaptive, plain, is_flat=flat, weights=weights)
         fit = candidates[choice.number].fit
         probabilities = self._without_class_weights(self._candidates[choice.number][1])
         forget_rate = min(choice.forget_rate, MAXIMUM_FORGET_RATE)
@@ -203,17 +207,20 @@ class CrossFit:
     def _candidate(self, forget_rate: float, probabilities: np.ndarray) -> Candidate:
         counted = np.flatnonzero(self._weights)
         right = probabilities.argmax(axis=1)[counted] == self._data.codes[counted]
-        labels = self._labels(probabilities)
         if not self._joined and forget_rate > 0:  # adaptive
-            fit = fitted_or_counted_noise(*labels)
-        else:
-            some = drawn(counted, MAXIMUM_EXAMPLES)
-            fit = fit_noise(*self._labels(probabilities[some], some))
-        return Candidate(forget_rate, fit, right, is_flat(*labels))
+            return Candidate(forget_rate, fitted_or_counted_noise(*self._labels(probabilities)), right)
+        some = drawn(counted, MAXIMUM_EXAMPLES)
+        return Candidate(forget_rate, fit_noise(*self._labels(probabilities[some], some)), right)
+
+    def _gap(self, plain: Candidate) -> float:
+        """How much more often the pair that forgets nothing predicts labels that it has learnt from than others."""
+        weights = self._data.full_weights[np.flatnonzero(self._weights)]
+        return self._accuracy - float(weights @ plain.right / weights.sum())
 
     def _end_round(self) -> None:
         rates = [self._forget_rate] if self._adapts else self._round
         self._candidates += [(rate, self._predict(number)) for number, rate in enumerate(rates)]
+        self._accuracy = fmean(itertools.chain(*(each.history[-1]["accuracy"][:2] for each in self._trainers)))
         self._begin_round()
 
     def _predict(self, number: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skcoteach._batches import call, each_tensor, length_of
 from skcoteach._data.inputs import Inputs
-from skcoteach._data.streaming import parts_of
+from skcoteach._data.streaming import read_ahead
 from skcoteach._errors import explained
 from skcoteach._training.device import autocast, float32_products, sum_dtype, without_autocast
 from skcoteach._training.engines.layers import leaves_inputs_alone
@@ -68,7 +68,10 @@ def predict_in_chunks(
     """As :func:`predict`, but hand it over chunk by chunk, in order: ``receive`` gets tensors (n, n_classes)."""
     share = all(leaves_inputs_alone(network) for network in networks)  # others get copies, they may work in place
     with float32_products(inputs.device, precision), autocast(inputs.device, precision):
-        for batch in parts_of(inputs, _chunks(inputs, indices)):
+        chunks = _chunks(inputs, indices)
+        ahead = read_ahead(inputs, chunks) if inputs.has_blocks else None
+        for chunk in chunks:
+            batch = inputs[chunk] if ahead is None else next(ahead)  # what a user's Dataset raises passes no generator
             logits = []
             for parameter, network in zip(itertools.cycle(MODULES), networks):
                 with explained(network, batch):

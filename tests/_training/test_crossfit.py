@@ -82,6 +82,8 @@ class Answers(nn.Module):
 class Pairs:
     """Stands for the trainer of a half: learns nothing, and writes down what it was asked to do."""
 
+    accuracy = 0.0  # on what it is trained on
+
     def __init__(self, config, half, noise_estimate, networks):
         self.config, self.data, self.noise_estimate, self.networks = config, half, noise_estimate, networks
         self.rates = []
@@ -89,6 +91,10 @@ class Pairs:
     @property
     def epoch(self):
         return len(self.rates)
+
+    @property
+    def history(self):
+        return [{"accuracy": (self.accuracy,) * len(self.networks)} for _ in self.rates]
 
     @property
     def forget_rates(self):
@@ -446,6 +452,15 @@ def test_the_pair_that_explains_the_labels_best_says_what_to_forget(best):
     assert estimate.noise_rate == pytest.approx(0.3, abs=2 * estimate.noise_rate_std + 0.02)
     np.testing.assert_array_equal(estimate.predicted, NOISY.argmax(axis=1))
     assert (estimate.class_forget_rates is None) == (best == 0)
+
+
+@pytest.mark.parametrize(("accuracy", "forgets"), [(1.0, True), (0.7, False)])
+def test_where_wrong_labels_are_learnt_by_heart_as_much_as_is_wrong_is_forgotten(accuracy, forgets):
+    """Although those that forget nothing explain the labels best."""
+    trainer = type("ByHeart", (Pairs,), {"accuracy": accuracy})
+    estimate = estimated(CODES, None, side_by_side=[[NOISY], *[[WORSE]] * 8], trainer=trainer)
+    assert estimate.noise_rate == pytest.approx(0.3, abs=2 * estimate.noise_rate_std + 0.02)
+    assert estimate.forget_rate == pytest.approx(estimate.noise_rate if forgets else 0.0)
 
 
 def test_where_less_than_a_hundredth_is_wrong_nothing_is_forgotten():
