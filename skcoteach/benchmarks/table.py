@@ -14,6 +14,7 @@ import numpy as np
 from skcoteach.benchmarks.accuracy import PEERS, final_accuracy, percent
 from skcoteach.benchmarks.common import mean_and_error, show, table
 from skcoteach.benchmarks.options import OptionError
+from skcoteach.benchmarks.parquet import BYTES_PER_ROW
 from skcoteach.benchmarks.reliability import rendered
 from skcoteach.benchmarks.tables import TUNED_ON
 
@@ -205,10 +206,33 @@ def reliability() -> str:
     return rendered(_stored("reliability")["figures"])
 
 
+def processes() -> str:
+    """Largest differences between a fit by several processes and that of one."""
+    rows = []
+    for what, each in _stored("distributed")["exact"].items():
+        if not what.endswith(" 1 processes"):
+            differences = [f"{each[part]:.0e}" for part in ("probabilities", "label quality", "noise rate")]
+            rows.append([what, *differences, "yes" if each["all have the same bits"] else "no"])
+    return table(["digits, double precision", "probabilities", "label quality", "noise rate", "same bits in all"], rows)
+
+
+def files() -> str:
+    """An epoch over rows on the disk."""
+    rows = [
+        [name, f"{each['rows_per_second']:,.0f}", f"{each['growth'] / 1e6:,.0f}", f"{each['beyond'] / 1e6:,.0f}"]
+        for name, each in _stored("parquet")["figures"].items()
+    ]
+    header = ["", "rows a second", "memory, MB", f"of it beyond y and {BYTES_PER_ROW} bytes a row"]
+    return table(header, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     each.__name__.replace("_", "-"): each
-    for each in (comparison, digits, accuracy, ablation, small_batches, noise, speed, real_tables, peers, reliability)
-}
+    for each in (
+        comparison, digits, accuracy, ablation, small_batches, noise, speed, real_tables, peers, reliability, processes,
+        files,
+    )
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
