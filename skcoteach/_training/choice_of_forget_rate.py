@@ -66,12 +66,14 @@ class Choice:
     noise_matrix: np.ndarray
 
 
-def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray, gap: float) -> Choice:
+def choice_of_several(
+    candidates: Sequence[Candidate], weights: np.ndarray, *, gap: float = 0.0, is_flat: bool = False
+) -> Choice:
     """Of candidates that were trained side by side; the first forgets nothing.
 
     They end before most wrong labels are learnt by heart, and those that forget learn more slowly, so the evidence
-    speaks for forgetting little. That is put right where there certainly is noise, and the first one has begun to learn
-    it by heart: then as much is forgotten as is wrong.
+    speaks for forgetting little. That is put right where there certainly is noise, whatever the example looks like, and
+    the first one has begun to learn it by heart: then at least as much is forgotten as is wrong.
 
     Parameters
     ----------
@@ -80,15 +82,17 @@ def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray, gap:
         Of the examples.
     gap : float
         How much more often the first one predicts the given labels that it has learnt from than others.
+    is_flat : bool
+        Whether labels are wrong as often where the first one is confident.
     """
     number, noise_rate, noise_rate_std, noise_matrix = choose(candidates, weights)
     forget_rate = candidates[number].forget_rate
+    if forget_rate > 0:
+        forget_rate = settled_forget_rate(candidates, number, noise_rate)
     is_certain = noise_rate >= MINIMUM_OF_CERTAIN and noise_rate > 2 * noise_rate_std
-    if is_certain and gap >= LEARNT_BY_HEART * noise_rate:
+    if is_certain and is_flat and gap >= LEARNT_BY_HEART * noise_rate and forget_rate < noise_rate - SPACING / 2:
         number = number or 1 + int(np.argmax([each.fit.log_evidence for each in candidates[1:]]))
         forget_rate = noise_rate
-    elif forget_rate > 0:
-        forget_rate = settled_forget_rate(candidates, number, noise_rate)
     if forget_rate < MINIMUM_FORGET_RATE:
         forget_rate = 0.0
     return Choice(number, forget_rate, noise_rate, noise_rate_std, noise_matrix)

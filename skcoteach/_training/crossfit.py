@@ -124,11 +124,11 @@ class CrossFit:
         data = self._data
         candidates = [self._candidate(rate, self._without_class_weights(each)) for rate, each in self._candidates]
         weights = self._weights[self._weights > 0]
+        flat = is_flat(*self._labels(self._without_class_weights(self._candidates[0][1])))
         if self._joined:
-            choice = choice_of_several(candidates, weights, self._gap(candidates[0]))
+            choice = choice_of_several(candidates, weights, gap=self._gap(candidates[0]), is_flat=flat)
         else:
             adaptive, plain = candidates
-            flat = is_flat(*self._labels(self._without_class_weights(self._candidates[0][1])))
             choice = choice_of_two(adaptive, plain, is_flat=flat, weights=weights)
         fit = candidates[choice.number].fit
         probabilities = self._without_class_weights(self._candidates[choice.number][1])

@@ -198,11 +198,11 @@ def test_as_much_as_the_chosen_one_if_the_one_that_forgets_what_is_wrong_is_clea
 # --- noise that is learnt by heart -----------------------------------------------------------------------------------
 
 
-def of_several(*, rate=0.35, std=0.01, gap=0.2):
-    """Where the first, which forgets nothing, has by far the most evidence, and all find as much noise."""
-    return choice_of_several(
-        [candidate(each, rate, -500.0 - 1000 * each, std=std) for each in (0.0, 0.1, 0.2)], np.ones(N), gap
-    )
+def of_several(*, rate=0.35, std=0.01, gap=0.2, is_flat=True, best=0):
+    """Where the best one has by far the most evidence, and all find as much noise."""
+    evidence = [-500.0 - 1000 * (number != best) - number for number in range(4)]
+    several = [candidate(number / 10, rate, evidence[number], std=std) for number in range(4)]
+    return choice_of_several(several, np.ones(N), gap=gap, is_flat=is_flat)
 
 
 def test_as_much_as_is_wrong_is_forgotten_where_wrong_labels_are_learnt_by_heart():
@@ -210,7 +210,13 @@ def test_as_much_as_is_wrong_is_forgotten_where_wrong_labels_are_learnt_by_heart
     assert (choice.number, choice.forget_rate, choice.noise_rate) == (1, pytest.approx(0.35), pytest.approx(0.35))
 
 
-@pytest.mark.parametrize("options", [{"gap": 0.08}, {"gap": -0.1}, {"rate": 0.04}, {"std": 0.18}])
+@pytest.mark.parametrize(("best", "expected"), [(1, 0.35), (3, 0.35)])
+def test_never_less_than_without_that(best, expected):
+    choice = of_several(best=best)
+    assert (choice.number, choice.forget_rate) == (best, pytest.approx(expected))
+
+
+@pytest.mark.parametrize("options", [{"gap": 0.08}, {"gap": -0.1}, {"is_flat": False}, {"rate": 0.04}, {"std": 0.18}])
 def test_else_nothing_is_forgotten_where_nothing_speaks_for_it(options):
     choice = of_several(**options)
     assert (choice.number, choice.forget_rate) == (0, 0.0)
