@@ -269,6 +269,16 @@ class Digest:
             self._add(value, f"{name}.{key}")
 
 
+def digest_of(value: Any, name: str) -> str | None:
+    """That of a single value; None where it holds what is not made of values."""
+    digest = Digest()
+    try:
+        digest.add(value, name)
+    except NoDigestError:
+        return None
+    return digest.hexdigest()
+
+
 #: Of what is derived from these, there may be more to say.
 _CONTAINERS: dict[type, Callable] = {
     list: Digest._add_sequence,

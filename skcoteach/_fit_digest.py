@@ -12,10 +12,9 @@ from torch.utils.data import TensorDataset
 from skcoteach import _state_file
 from skcoteach._data.inputs import CPU, Inputs, item_of
 from skcoteach._data.validation import LabelledInputs, ValidatedData
-from skcoteach._digest import Digest, NoDigestError
+from skcoteach._digest import Digest, NoDigestError, digest_of
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach._training.device import first_look, random_state
-from skcoteach._training.distributed import fingerprint
 from skcoteach._training.module_state import state_of
 from skcoteach._version import __version__
 
@@ -89,15 +88,5 @@ def digests_of_parts(
     parts["sample_weight"] = given.sample_weights
     if beside is not None:
         parts["sample_weight_val"] = beside.weights
-    found = {name: _digest_of(value, name) for name, value in parts.items()}
-    weights = [[fingerprint(each) for each in state_of(network).values()] for network in networks]
-    return found | {"first weights of the networks (the same module)": repr(weights)}
-
-
-def _digest_of(value: Any, name: str) -> str | None:
-    digest = Digest()
-    try:
-        digest.add(value, name)
-    except NoDigestError:
-        return None
-    return digest.hexdigest()
+    parts["first weights of the networks (the same module)"] = [state_of(network) for network in networks]
+    return {name: digest_of(value, name) for name, value in parts.items()}

@@ -50,12 +50,11 @@ class Tasks:
     def end(self, task: Any, attributes: Callable[[], dict] | None = None) -> bool:
         """End a task; whether a callback wants to stop. They can ask for what would be fitted by now."""
         stop = False
-        if task is not None and attributes is None:
-            stop = task.call_on_fit_task_end(**self._arguments)
-        elif task is not None and attributes is not None:
-            stop = task.call_on_fit_task_end(
-                **self._arguments, reconstruction_attributes=lambda: self._without_earlier(attributes())
+        if task is not None:
+            later = (
+                {} if attributes is None else {"reconstruction_attributes": lambda: self._without_earlier(attributes())}
             )
+            stop = task.call_on_fit_task_end(**self._arguments, **later)
         return self._processes.from_first(stop)
 
     def _without_earlier(self, attributes: dict) -> dict:

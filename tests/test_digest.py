@@ -26,7 +26,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skcoteach import CoTeachingClassifier, augmentation
-from skcoteach._digest import Digest, NoDigestError
+from skcoteach._digest import Digest, NoDigestError, digest_of
 
 
 def digest(value):
@@ -510,3 +510,8 @@ def linked(length):
 def test_what_is_not_made_of_values_is_named(value, words):
     with pytest.raises(NoDigestError, match=words):
         digest(value)
+
+
+def test_of_what_is_not_made_of_values_there_is_no_digest():
+    assert digest_of(threading.Lock(), "lock") is None
+    assert digest_of({"weight": torch.ones(2)}, "state") == digest({"weight": torch.ones(2)})

@@ -66,9 +66,7 @@ class Choice:
     noise_matrix: np.ndarray
 
 
-def choice_of_several(
-    candidates: Sequence[Candidate], weights: np.ndarray, *, gap: float = 0.0, is_flat: bool = False
-) -> Choice:
+def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray, *, gap: float, is_flat: bool) -> Choice:
     """Of candidates that were trained side by side; the first forgets nothing.
 
     They end before most wrong labels are learnt by heart, and those that forget learn more slowly, so the evidence

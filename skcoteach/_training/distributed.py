@@ -6,7 +6,6 @@ by all of them alike, from the same numbers to the same bits. Messages go throug
 process that fails leaves it, and that ends the others' waiting, too.
 """
 
-import hashlib
 import itertools
 import threading
 import traceback
@@ -19,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from skcoteach._digest import digest_of
 from skcoteach._errors import OtherProcessError, first_line
 from skcoteach._sklearn import InvalidParameterError
 from skcoteach._torch import default_store, uses_batch_statistics
@@ -264,7 +264,7 @@ def check_alike_after_epoch(processes: Processes, networks: Sequence[nn.Module],
     if processes.size == 1:
         return
     of_each = {
-        f"network {number}, {name}": fingerprint(value)
+        f"network {number}, {name}": digest_of(value, name)
         for number, network in enumerate(networks, 1)
         for name, value in state_of(network).items()
     }
@@ -275,11 +275,3 @@ def check_alike_after_epoch(processes: Processes, networks: Sequence[nn.Module],
             "sees of a batch, of which each process has but a part, or its forward does something else in each"
         ),
     )
-
-
-def fingerprint(value: Tensor | None) -> str | None:
-    """A digest of the bytes of a tensor."""
-    if value is None or value.layout != torch.strided:
-        return None
-    flat = value.detach().cpu().contiguous().view(-1).view(torch.uint8)
-    return hashlib.blake2b(flat.numpy().data, digest_size=16).hexdigest()

@@ -86,6 +86,13 @@ def test_auto_is_an_accelerator_that_supports_the_precision_else_the_cpu(reporte
     assert choose_device("auto", torch.from_numpy(X), precision) == torch.device(chosen)
 
 
+def test_of_several_processes_each_has_the_accelerator_of_its_number(accelerator):
+    accelerator("cuda")
+    assert choose_device("auto", X, "float32", 1) == torch.device("cuda:1")
+    accelerator(None)
+    assert choose_device("auto", X, "float32", 1) == CPU
+
+
 def test_auto_follows_a_tensor_that_is_on_an_accelerator(accelerator):
     accelerator("cuda")
     assert choose_device("auto", torch.ones(2, 2, device="meta"), "float32") == torch.device("meta")
