@@ -23,6 +23,8 @@ PSEUDO_WEIGHT = 5.0
 MATRIX_TOLERANCE, MAXIMUM_ITERATIONS, ITERATIONS_PER_TEMPERATURE = 1e-4, 60, 6
 #: Of more examples, so many are drawn.
 MAXIMUM_EXAMPLES = 2**16
+#: A class with less than this part of the mean weight of a class may be one that no label is wrongly changed to.
+RARE = 0.1
 #: Noise goes up to this part of that at which the right label is no more frequent than another.
 MARGIN = 0.98
 
@@ -46,6 +48,8 @@ class NoiseFit:
         Mean probability of the most likely true class, before the given label is seen; averaged over temperatures.
     log_likelihoods : ndarray of shape (n,)
         Of the given labels, times the square roots of their weights; 0 where an example does not count.
+    n_exchanged : int
+        So many classes are given for each other, all with the same probability, if that explains the labels best; 0.
     """
 
     log_evidence: float
@@ -56,11 +60,12 @@ class NoiseFit:
     temperature: float
     confidence: float
     log_likelihoods: np.ndarray
+    n_exchanged: int = 0
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether there is noise, and any other class is given for any class with the same probability."""
-        return self.rate > 0 and bool(np.allclose(self.matrix, symmetric_matrix(self.rate, len(self.matrix))))
+        """Whether there is noise, and classes are given for each other with the same probability."""
+        return self.n_exchanged > 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ def _tempered(logits: np.ndarray, temperature: float) -> np.ndarray:
 def fit_noise(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> NoiseFit:
     """Compare three explanations of given labels: no noise, symmetric noise, noise of any kind.
 
+    Symmetric noise may be among all classes, or among those that are not rare.
+
     Parameters
     ----------
     codes : ndarray of shape (n,), int
@@ -137,7 +144,8 @@ def _best_explanation(labels: _Labels) -> NoiseFit:
     none = _no_noise(labels)
     if labels.n_classes == 1:
         return none
-    symmetric = _symmetric_noise(labels)
+    of_any = [_symmetric_noise(labels), _symmetric_but_for_rare(labels)]
+    symmetric = max((each for each in of_any if each is not None), key=lambda each: each.log_evidence)
     free = [_free_noise(labels, *start) for start in ((symmetric.temperature, symmetric.rate), (0.5, 0.4))]
     best = max([none, symmetric, *free], key=lambda each: each.log_evidence)
     if best is none:  # how large could it be nonetheless
@@ -170,7 +178,29 @@ def _symmetric_noise(labels: _Labels) -> NoiseFit:
     largest = MARGIN * (n_classes - 1) / n_classes
     gains = (1 - labels.right) / (n_classes - 1) - labels.right
     evidences, rate, std = _averaged(labels.right, gains, labels.weights, largest)
-    return _found(labels, evidences, rate, std, symmetric_matrix(rate, n_classes))
+    found = _found(labels, evidences, rate, std, symmetric_matrix(rate, n_classes))
+    return dataclasses.replace(found, n_exchanged=n_classes if rate > 0 else 0)
+
+
+def _symmetric_but_for_rare(labels: _Labels) -> NoiseFit | None:
+    """As symmetric noise, but rare classes are given by mistake no more often than at all; None if there are none."""
+    given = np.bincount(labels.codes, labels.weights, labels.n_classes)
+    given /= given.sum()
+    is_rare = given < RARE / labels.n_classes
+    n_frequent = int((~is_rare).sum())
+    if n_frequent < 2 or not is_rare.any():
+        return None
+    wrong = np.where(is_rare, given, 0)[:, None] * np.ones(labels.n_classes)
+    np.fill_diagonal(wrong, 0)
+    left = 1 - wrong.sum(axis=0)
+    wrong[~is_rare] = left / np.where(is_rare, n_frequent, n_frequent - 1)
+    np.fill_diagonal(wrong, 0)
+    largest = MARGIN / (1 + wrong.max())
+    change = wrong - np.eye(labels.n_classes)
+    gains = np.stack([labels.likelihoods(each, change) for each in TEMPERATURES])
+    evidences, rate, std = _averaged(labels.right, gains, labels.weights, largest)
+    found = _found(labels, evidences, rate, std, np.eye(labels.n_classes) + rate * change)
+    return dataclasses.replace(found, n_exchanged=n_frequent if rate > 0 else 0)
 
 
 def _free_noise(labels: _Labels, temperature: float, rate: float) -> NoiseFit:

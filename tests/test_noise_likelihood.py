@@ -56,6 +56,28 @@ def test_symmetric_noise_is_found_whatever_the_temperature(n_classes, rate, temp
     np.testing.assert_allclose(fit.matrix, symmetric_matrix(fit.rate, n_classes), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("probability", [1e-3, 1e-4, 1e-6])
+@pytest.mark.parametrize("n_odd", [0, 1, 5])
+def test_a_class_of_a_few_examples_hides_no_symmetric_noise_among_the_others(n_odd, probability):
+    labels, true, pred_probs = drawn_labels(transition_matrix("symmetric", 0.2, 3), n=700, seed=2)
+    labels[:n_odd] = 3  # which nobody has learnt
+    fit = fitted(labels, np.column_stack([(1 - probability) * pred_probs, np.full(700, probability)]))
+    assert fit.rate == pytest.approx((labels != true)[n_odd:].mean(), abs=0.05)
+    assert 0.02 < fit.rate_std < 0.05
+    assert fit.is_symmetric and fit.n_exchanged == 3
+    np.testing.assert_allclose(fit.matrix.diagonal(), 1 - fit.rate, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(fit.matrix.sum(axis=0), 1, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(fit.matrix[3, :3], fit.rate * n_odd / 700, rtol=0, atol=1e-12)
+
+
+def test_a_rare_class_to_which_labels_are_changed_has_its_part_in_symmetric_noise():
+    rng = np.random.default_rng(0)
+    pred_probs = rng.dirichlet([1.0, 1.0, 0.05], size=6000)
+    true = (pred_probs.cumsum(axis=1) > rng.random((6000, 1))).argmax(axis=1)
+    fit = fitted(np.where(rng.random(6000) < 0.02, (true + rng.integers(1, 3, 6000)) % 3, true), pred_probs)
+    assert fit.n_exchanged == 3 and fit.rate == pytest.approx(0.02, abs=0.01)
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("rate", [0.2, 0.4])
 def test_noise_of_any_kind_is_found_whatever_the_temperature(rate, temperature):

@@ -71,7 +71,8 @@ def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray, *, g
 
     They end before most wrong labels are learnt by heart, and those that forget learn more slowly, so the evidence
     speaks for forgetting little. That is put right where there certainly is noise, whatever the example looks like, and
-    the first one has begun to learn it by heart: then at least as much is forgotten as is wrong.
+    the first one has begun to learn it by heart: then at least as much is forgotten as is wrong. If three or more
+    classes are given for each other alike, it is such noise: classes that overlap do not all overlap alike.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray, *, g
     if forget_rate > 0:
         forget_rate = settled_forget_rate(candidates, number, noise_rate)
     is_certain = noise_rate >= MINIMUM_OF_CERTAIN and noise_rate > 2 * noise_rate_std
-    if is_certain and is_flat and gap >= LEARNT_BY_HEART * noise_rate and forget_rate < noise_rate - SPACING / 2:
+    is_of_labels = is_flat or candidates[0].fit.n_exchanged > 2
+    if is_certain and is_of_labels and gap >= LEARNT_BY_HEART * noise_rate and forget_rate < noise_rate - SPACING / 2:
         number = number or 1 + int(np.argmax([each.fit.log_evidence for each in candidates[1:]]))
         forget_rate = noise_rate
     if forget_rate < MINIMUM_FORGET_RATE:

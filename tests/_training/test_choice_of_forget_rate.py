@@ -39,6 +39,7 @@ def candidate(forget_rate, rate, log_evidence, *, std=0.01, right=0.7, matrix=pa
         temperature=1.0,
         confidence=0.9,
         log_likelihoods=np.full(N, log_likelihoods),
+        n_exchanged=len(matrix) if rate > 0 and np.allclose(matrix, symmetric_matrix(rate, len(matrix))) else 0,
     )
     return Candidate(forget_rate, fit, np.arange(N) < right * N)
 
@@ -198,10 +199,10 @@ def test_as_much_as_the_chosen_one_if_the_one_that_forgets_what_is_wrong_is_clea
 # --- noise that is learnt by heart -----------------------------------------------------------------------------------
 
 
-def of_several(*, rate=0.35, std=0.01, gap=0.2, is_flat=True, best=0):
+def of_several(*, rate=0.35, std=0.01, gap=0.2, is_flat=True, best=0, matrix=pair_matrix):
     """Where the best one has by far the most evidence, and all find as much noise."""
     evidence = [-500.0 - 1000 * (number != best) - number for number in range(4)]
-    several = [candidate(number / 10, rate, evidence[number], std=std) for number in range(4)]
+    several = [candidate(number / 10, rate, evidence[number], std=std, matrix=matrix) for number in range(4)]
     return choice_of_several(several, np.ones(N), gap=gap, is_flat=is_flat)
 
 
@@ -216,7 +217,22 @@ def test_never_less_than_without_that(best, expected):
     assert (choice.number, choice.forget_rate) == (best, pytest.approx(expected))
 
 
-@pytest.mark.parametrize("options", [{"gap": 0.08}, {"gap": -0.1}, {"is_flat": False}, {"rate": 0.04}, {"std": 0.18}])
+def test_so_it_is_where_three_or_more_classes_are_given_for_each_other_alike():
+    choice = of_several(is_flat=False, matrix=lambda rate: symmetric_matrix(rate, 3))
+    assert (choice.number, choice.forget_rate) == (1, pytest.approx(0.35))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gap": 0.08},
+        {"gap": -0.1},
+        {"is_flat": False},
+        {"is_flat": False, "matrix": lambda rate: symmetric_matrix(rate, 2)},
+        {"rate": 0.04},
+        {"std": 0.18},
+    ],
+)
 def test_else_nothing_is_forgotten_where_nothing_speaks_for_it(options):
     choice = of_several(**options)
     assert (choice.number, choice.forget_rate) == (0, 0.0)
