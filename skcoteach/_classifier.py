@@ -760,8 +760,9 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """The fitted networks as one module: from inputs to probabilities, without scikit-learn.
 
         It does what :meth:`predict_proba` does (both networks, their mean, ``temperature_``, the standardisation of the
-        default network), in the precision of the networks, for ``torch.export`` and ``torch.onnx``. Its networks are
-        copies, in eval mode, on the device of the networks.
+        default network), in the precision of the networks, for ``torch.export`` and ``torch.onnx.export`` (which needs
+        ``pip install onnx onnxscript``). Its networks are copies, in eval mode, on the device of the networks; their
+        parameters ask for no gradients.
 
         Returns
         -------

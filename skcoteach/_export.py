@@ -1,7 +1,7 @@
 """A fitted classifier as one module of torch, for where there is torch, or an ONNX runtime, and nothing else."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -30,10 +30,13 @@ class ProbabilityModule(nn.Module):
         self._temperature = temperature
         self._form = form
         self._share = all(leaves_inputs_alone(network) for network in networks)
-        self.eval()
+        self.eval().requires_grad_(False)
 
     def forward(self, x: Batch) -> Tensor:
         """Probabilities of n inputs, (n, n_classes) in the precision of the networks."""
+        if not isinstance(x, Tensor if self._form.entries is None else Mapping):
+            wanted = "a tensor" if self._form.entries is None else f"a dict with {', '.join(self._form.entries)}"
+            raise TypeError(f"The module takes {wanted}; got {type(x).__name__}.")
         dtype = next(self.networks.parameters()).dtype  # which half(), say, changes
         batch: Batch
         if isinstance(x, Tensor):

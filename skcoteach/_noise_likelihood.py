@@ -184,8 +184,7 @@ def _symmetric_noise(labels: _Labels) -> NoiseFit:
 
 def _symmetric_but_for_rare(labels: _Labels) -> NoiseFit | None:
     """As symmetric noise, but rare classes are given by mistake no more often than at all; None if there are none."""
-    given = np.bincount(labels.codes, labels.weights, labels.n_classes)
-    given /= given.sum()
+    given = np.bincount(labels.codes, labels.weights, labels.n_classes) / labels.weights.sum()
     is_rare = given < RARE / labels.n_classes
     n_frequent = int((~is_rare).sum())
     if n_frequent < 2 or not is_rare.any():

@@ -95,6 +95,8 @@ def save(estimator: CoTeachingClassifier, file: str | os.PathLike) -> None:
         raise TypeError(
             f"A {type(estimator).__name__} cannot be saved, only a CoTeachingClassifier: its class would have to be "
             "imported by a name from the file."
+            + " Save the last step, and the others with joblib."
+            * hasattr(estimator, "steps")
         )
     check_is_fitted(estimator)
     values = _values(estimator)

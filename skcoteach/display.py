@@ -403,6 +403,8 @@ class LabelIssuesDisplay:
         _check_is_fitted(cls, clf)
         issues = clf.get_label_issues()
         _check_belongs(X, issues)
+        if hasattr(X, "iloc") and not _is_named(issues):  # by a step of a pipeline before clf that returns arrays
+            issues.index = X.index
         is_issue = issues["is_label_issue"].to_numpy()
         positions = np.lexsort((issues["label_quality"].to_numpy(), ~is_issue))[:n_issues]
         examples = _examples(X, positions)
@@ -539,17 +541,22 @@ def _where_known(history: list[dict], name: str) -> np.ndarray | None:
 
 def _check_belongs(X: Any, issues: "DataFrame") -> None:
     """Refuse X of other examples, as far as can be seen."""
-    from pandas import RangeIndex
-
     n_examples = X.shape[0] if getattr(X, "shape", ()) else len(X)
     if n_examples != len(issues):
         raise ValueError(
             f"X has {n_examples} examples, but clf was fitted to {len(issues)}. X must be what it was fitted to, or "
             "what to show of each of these, in the same order."
         )
-    named = hasattr(X, "iloc") and not isinstance(issues.index, RangeIndex)
+    named = hasattr(X, "iloc") and _is_named(issues)
     if named and not X.index.equals(issues.index) and X.index.symmetric_difference(issues.index).empty:
         raise ValueError("X has the index of what clf was fitted to, but in another order.")
+
+
+def _is_named(issues: "DataFrame") -> bool:
+    """Whether the rows have names, rather than numbers."""
+    from pandas import RangeIndex
+
+    return not isinstance(issues.index, RangeIndex)
 
 
 def _examples(X: Any, positions: np.ndarray) -> "list[np.ndarray] | DataFrame":

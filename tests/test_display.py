@@ -300,6 +300,13 @@ def test_a_data_frame_shows_its_index(table):
     assert display.examples.equals(frame.iloc[display.positions])
 
 
+def test_so_it_does_where_a_step_before_has_dropped_it(table):
+    X, y = table
+    frame = pd.DataFrame(X, index=[f"row {i}" for i in range(N)])
+    display = LabelIssuesDisplay.from_estimator(fast().fit(X, y), frame, 3)
+    assert [row[0] for row in cells(display)] == ["", *(f"row {i}" for i in display.positions)]
+
+
 def test_columns_that_do_not_fit_are_counted(fitted):
     X = pd.DataFrame(np.full((N, 40), 123456.0), columns=[f"a column named {i}" for i in range(40)])
     display = LabelIssuesDisplay.from_estimator(fitted, X, 3)

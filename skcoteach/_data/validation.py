@@ -128,6 +128,12 @@ def validate_beside(
     for name in COLUMNS:  # of an earlier fit
         vars(scratch).pop(name, None)
     vars(scratch).update(given.columns)
+    unfit = _columns_without_numbers(X_val)
+    if unfit:
+        raise ValueError(
+            f"The columns {unfit} of X_val do not hold numbers, as those of X do. In a pipeline, "
+            "Pipeline(steps, transform_input=['X_val']) has the steps before transform X_val, too."
+        )
     with said_of("X_val"):
         inputs = check_X(scratch, X_val, reset=False)
         check_form(inputs.form, given.inputs.form, type(estimator).__name__)
@@ -180,8 +186,9 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
             unfit = _columns_without_numbers(X)
             if not unfit:
                 raise
+            reason = str(error).splitlines()[0][:200].rstrip(".")
             raise ValueError(
-                f"The columns {unfit} of X do not hold numbers: {str(error).splitlines()[0][:200]} Encode them, by "
+                f"The columns {unfit} of X do not hold numbers: {reason}. Encode them, by "
                 "sklearn.preprocessing.OneHotEncoder in a ColumnTransformer say, or leave them out."
             ) from error
         if X.dtype.kind not in "biuf":

@@ -136,13 +136,14 @@ class CrossFit:
         of_classes = _class_rates(fit, data, forget_rate) if forget_rate and fit.rate else None
         if of_classes is not None:
             forget_rate = float(_class_shares(data) @ of_classes)
+        is_noisy = choice.noise_rate * weights.sum() >= 0.5  # else no label would be called wrong
         quality = np.nan_to_num(probabilities[np.arange(len(data.codes)), data.codes])
         return NoiseEstimate(
             forget_rate=forget_rate,
             class_forget_rates=None if of_classes is None else torch.from_numpy(of_classes),
-            noise_rate=choice.noise_rate,
+            noise_rate=choice.noise_rate if is_noisy else 0.0,
             noise_rate_std=choice.noise_rate_std,
-            noise_matrix=torch.from_numpy(choice.noise_matrix.copy()),
+            noise_matrix=torch.from_numpy(choice.noise_matrix if is_noisy else np.eye(data.n_classes)).clone(),
             quality=torch.from_numpy(quality).double(),
             probabilities=torch.from_numpy(probabilities).float() if with_probabilities else None,
             predicted=torch.from_numpy(probabilities.argmax(axis=1).astype(data.codes.dtype)),

@@ -158,3 +158,20 @@ def test_it_is_a_copy(noisy):
 def test_it_is_there_after_a_fit():
     with pytest.raises(NotFittedError):
         CoTeachingClassifier().as_module()
+
+
+@pytest.mark.parametrize(("make", "wanted"), [(of_tables, "a tensor"), (of_words, "a tensor")])
+@pytest.mark.parametrize("given", [[[0.0]], np.zeros((1, 6)), {"x": torch.zeros(1, 6)}])
+def test_what_it_does_not_take_is_told(make, wanted, given, noisy):
+    with pytest.raises(TypeError, match=f"The module takes {wanted}; got {type(given).__name__}"):
+        make(noisy)[0].as_module()(given)
+
+
+def test_its_probabilities_ask_for_no_gradients_but_those_of_inputs(noisy):
+    estimator, X = of_tables(noisy)
+    module = estimator.as_module()
+    inputs = torch.from_numpy(X)
+    assert_allclose(module(inputs).numpy(), estimator.predict_proba(X), atol=CLOSE)
+    module(inputs.requires_grad_())[:, 0].sum().backward()
+    assert inputs.grad.abs().sum() > 0
+    assert all(each.requires_grad for network in estimator.modules_ for each in network.parameters())

@@ -86,7 +86,7 @@ BAD_X = {
         lambda X: pd.DataFrame(X, columns=list("abcdefgh")).assign(
             city="Rome", n="1.5", day=pd.Timestamp("2020-01-01")
         ),
-        r"columns \['city', 'day'\] of X do not hold numbers.*OneHotEncoder",
+        r"columns \['city', 'day'\] of X do not hold numbers: .*[^.]\. Encode them, by .*OneHotEncoder",
     ),
 }
 

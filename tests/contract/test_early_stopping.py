@@ -143,6 +143,14 @@ def test_a_pipeline_transforms_it_like_x(noisy, held_out):
 # --- what it decides -------------------------------------------------------------------------------------------------
 
 
+def test_a_validation_set_that_a_pipeline_hands_on_as_it_is_leads_to_the_right_option(noisy, held_out):
+    X_val, y_val = held_out
+    pipeline = make_pipeline(StandardScaler(), fast())
+    beside = {"X_val": pd.DataFrame(X_val).assign(city="Rome"), "y_val": y_val}
+    with pytest.raises(ValueError, match=r"columns \['city'\] of X_val do not .*transform_input=\['X_val'\]"):
+        pipeline.fit(*noisy[:2], **{f"{pipeline.steps[-1][0]}__{name}": each for name, each in beside.items()})
+
+
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize("average_decay", [None, 0.9])
 def test_the_training_ends_and_the_networks_of_the_best_epoch_are_kept(given, average_decay, noisy, held_out):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers import Net, assert_same_weights, auto, noisy_blobs, told, without_durations
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import make_classification
 from sklearn.metrics import average_precision_score, f1_score
 
 from skcoteach import CoTeachingClassifier
@@ -46,6 +47,21 @@ def test_noise_is_found_and_its_labels_are_the_issues(kind, rate, n_classes):
         assert average_precision_score(wrong, -estimator.label_quality_) > 0.9
         assert (issues["predicted_label"] == true).mean() > 0.95
         assert f1_score(wrong, issues["is_label_issue"]) > 0.85
+    else:
+        assert estimator.noise_rate_ == 0 and (matrix == np.eye(n_classes)).all()
+
+
+@pytest.mark.parametrize("n_odd", [1, 5])
+def test_a_class_of_a_few_examples_hides_no_noise_among_the_others(n_odd):
+    X, true = make_classification(700, 12, n_informative=6, n_classes=3, class_sep=1.2, flip_y=0, random_state=4)
+    rng = np.random.default_rng(4)
+    wrong = rng.random(700) < 0.15
+    given = np.where(wrong, (true + rng.integers(1, 3, 700)) % 3, true).astype("<U9")
+    given[:n_odd] = "something"
+    estimator = auto(epochs=30).fit(X, given)
+    assert estimator.noise_rate_ == pytest.approx(wrong.mean(), abs=0.04)
+    assert estimator.noise_rate_std_ < 0.05
+    assert f1_score(wrong[n_odd:], estimator.get_label_issues()["is_label_issue"][n_odd:]) > 0.7
 
 
 def test_as_much_is_forgotten_of_each_class_as_is_wrong_of_it():

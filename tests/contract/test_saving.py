@@ -10,6 +10,8 @@ import torch
 from helpers import LABELS_OF_EVERY_KIND, Net, Words, auto, fast, images, told, words
 from numpy.testing import assert_array_equal
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import skcoteach
@@ -234,6 +236,8 @@ def test_what_cannot_be_saved(table, file):
         skcoteach.save(fast(), file)
     with pytest.raises(TypeError, match="A Subclass cannot be saved"):
         skcoteach.save(Subclass(), file)
+    with pytest.raises(TypeError, match="A Pipeline cannot be saved.* Save the last step, and the others with joblib"):
+        skcoteach.save(make_pipeline(StandardScaler(), fast()), file)
     with pytest.raises(OSError, match="no such folder|No such file"):
         skcoteach.save(fast(epochs=1).fit(*table), file / "inside" / "another")
 
