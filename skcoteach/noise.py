@@ -50,8 +50,8 @@ def estimate_noise(labels: Any, pred_probs: Any, *, sample_weight: Any = None, c
     probabilities, and the given label for a draw from the column of the noise matrix of this class. Three explanations
     are compared by their likelihood, averaged over temperature and strength of the noise: no noise, symmetric noise
     (where some classes are rare, maybe among the others), and any noise matrix in which the right label is the most
-    frequent one; the last pays for its parameters as in the Bayesian information criterion. So classes that overlap are not taken for noise, and where the labels cannot tell
-    the two apart, the standard error is large.
+    frequent one; the last pays for its parameters as in the Bayesian information criterion. So classes that overlap
+    are not taken for noise, and where the labels cannot tell the two apart, the standard error is large.
 
     Probabilities of a model that has learnt the noise, too, may explain it away: those of a well calibrated one say 0.8
     where one label in five is wrong. Where labels are wrong as often among the most confident quarter of the

@@ -25,6 +25,7 @@ from skcoteach.networks import SmallCNN
 ANNOTATIONS = ("random_label1", "random_label2", "random_label3")
 #: What is compared, and the forget rate of each; None stands for the true rate.
 METHODS: dict[str, float | str | None] = {"plain": 0.0, "one network": None, "true rate": None, "default": "auto"}
+HEADER = ["method", "test accuracy", "average precision of the wrong labels", "noise rate found", "seconds"]
 
 
 def recipe(seed: int, device: str = "cpu") -> CoTeachingClassifier:
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace) -> None:
                     command += ["--first-seed", str(options.first_seed), "--device", options.device]
                     write_json(options.json, command, {"runs": runs})
     show("\nCIFAR-10N (JPEG), 10,000 images, three annotations: mean ± standard error\n")
-    show(table(["method", "test accuracy", "average precision of the wrong labels", "rate", "seconds"], rows_of(runs)))
+    show(table(HEADER, rows_of(runs)))
 
 
 def rows_of(runs: list[dict[str, Any]]) -> list[list[str]]:

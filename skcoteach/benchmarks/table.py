@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skcoteach.benchmarks import human
 from skcoteach.benchmarks.accuracy import PEERS, final_accuracy, percent
 from skcoteach.benchmarks.common import mean_and_error, show, table
 from skcoteach.benchmarks.options import OptionError
@@ -201,6 +202,11 @@ def peers() -> str:
     return table(["method", *FIGURES, "label issues", "seconds"], rows)
 
 
+def human_labels() -> str:
+    """Labels that people gave."""
+    return table(human.HEADER, human.rows_of(_stored("human")["runs"]))
+
+
 def reliability() -> str:
     """What was tried to break, and what broke."""
     return rendered(_stored("reliability")["figures"])
@@ -229,8 +235,8 @@ def files() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     each.__name__.replace("_", "-"): each
     for each in (
-        comparison, digits, accuracy, ablation, small_batches, noise, speed, real_tables, peers, reliability, processes,
-        files,
+        comparison, digits, accuracy, ablation, small_batches, noise, speed, real_tables, peers, human_labels,
+        reliability, processes, files,
     )
 }  # fmt: skip
 
