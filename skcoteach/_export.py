@@ -34,16 +34,16 @@ class ProbabilityModule(nn.Module):
 
     def forward(self, x: Batch) -> Tensor:
         """Probabilities of n inputs, (n, n_classes) in the precision of the networks."""
-        if not isinstance(x, Tensor if self._form.entries is None else Mapping):
-            wanted = "a tensor" if self._form.entries is None else f"a dict with {', '.join(self._form.entries)}"
+        entries = self._form.entries
+        if not isinstance(x, Tensor if entries is None else Mapping):
+            wanted = "a tensor" if entries is None else f"a dict with {', '.join(entries)}"
             raise TypeError(f"The module takes {wanted}; got {type(x).__name__}.")
         dtype = next(self.networks.parameters()).dtype  # which half(), say, changes
         batch: Batch
         if isinstance(x, Tensor):
             batch = as_networks_take_it(x, self._form, dtype)
         else:
-            entries = self._form.entries or {}
-            batch = {key: as_networks_take_it(x[key], form, dtype) for key, form in entries.items()}
+            batch = {key: as_networks_take_it(x[key], form, dtype) for key, form in (entries or {}).items()}
         outputs = [call(each, batch if self._share else each_tensor(Tensor.clone, batch)) for each in self.networks]
         first, second = ((logits_in(each) / self._temperature).softmax(1) for each in outputs)
         return (first + second) / 2

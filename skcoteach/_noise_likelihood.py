@@ -23,7 +23,7 @@ PSEUDO_WEIGHT = 5.0
 MATRIX_TOLERANCE, MAXIMUM_ITERATIONS, ITERATIONS_PER_TEMPERATURE = 1e-4, 60, 6
 #: Of more examples, so many are drawn.
 MAXIMUM_EXAMPLES = 2**16
-#: A class with less than this part of the mean weight of a class may be one that no label is wrongly changed to.
+#: A class with less than this part of the mean weight of a class may have no more than its share of wrong labels.
 RARE = 0.1
 #: Noise goes up to this part of that at which the right label is no more frequent than another.
 MARGIN = 0.98
@@ -183,7 +183,7 @@ def _symmetric_noise(labels: _Labels) -> NoiseFit:
 
 
 def _symmetric_but_for_rare(labels: _Labels) -> NoiseFit | None:
-    """As symmetric noise, but rare classes are given by mistake no more often than at all; None if there are none."""
+    """As symmetric noise, but rare classes are given by mistake as often as they are given; None if there are none."""
     given = np.bincount(labels.codes, labels.weights, labels.n_classes) / labels.weights.sum()
     is_rare = given < RARE / labels.n_classes
     n_frequent = int((~is_rare).sum())

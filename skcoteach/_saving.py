@@ -92,11 +92,10 @@ def save(estimator: CoTeachingClassifier, file: str | os.PathLike) -> None:
     True
     """
     if type(estimator) is not CoTeachingClassifier:
+        of_pipeline = " Save the last step, and the others with joblib." if hasattr(estimator, "steps") else ""
         raise TypeError(
             f"A {type(estimator).__name__} cannot be saved, only a CoTeachingClassifier: its class would have to be "
-            "imported by a name from the file."
-            + " Save the last step, and the others with joblib."
-            * hasattr(estimator, "steps")
+            f"imported by a name from the file.{of_pipeline}"
         )
     check_is_fitted(estimator)
     values = _values(estimator)

@@ -362,6 +362,12 @@ def test_scikit_learn_cuts_them(rows):
     assert search.best_estimator_.predict(rows).shape == (N,)
 
 
+def test_they_can_be_a_validation_set(rows):
+    some = slice(0, 300)
+    of_files, in_memory = (fast().fit(NUMBERS, Y, X_val=each[some], y_val=Y[some]) for each in (rows, NUMBERS))
+    assert of_files.history_[-1]["val_loss"] == pytest.approx(in_memory.history_[-1]["val_loss"])
+
+
 def test_partial_fit_takes_them(rows):
     estimator = fast().partial_fit(rows[:300], Y[:300], classes=[0, 1, 2])
     assert estimator.partial_fit(rows[300:], Y[300:]).n_iter_ == 2

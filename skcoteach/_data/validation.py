@@ -24,6 +24,9 @@ from skcoteach._data.inputs import InputForm, Inputs, is_dataset, item_of, name_
 from skcoteach._errors import named, said_of
 from skcoteach._sklearn import InvalidParameterError, check_1d_labels, check_sample_weight
 
+#: What to do where columns do not hold numbers.
+ENCODE = "Encode them, by sklearn.preprocessing.OneHotEncoder in a ColumnTransformer say, or leave them out."
+TRANSFORM = "In a pipeline, Pipeline(steps, transform_input=['X_val']) has the steps before transform it like X."
 #: What scikit-learn notes of them on an estimator.
 COLUMNS = ("n_features_in_", "feature_names_in_")
 
@@ -128,14 +131,8 @@ def validate_beside(
     for name in COLUMNS:  # of an earlier fit
         vars(scratch).pop(name, None)
     vars(scratch).update(given.columns)
-    unfit = _columns_without_numbers(X_val)
-    if unfit:
-        raise ValueError(
-            f"The columns {unfit} of X_val do not hold numbers, as those of X do. In a pipeline, "
-            "Pipeline(steps, transform_input=['X_val']) has the steps before transform X_val, too."
-        )
     with said_of("X_val"):
-        inputs = check_X(scratch, X_val, reset=False)
+        inputs = check_X(scratch, X_val, reset=False, advice=TRANSFORM)
         check_form(inputs.form, given.inputs.form, type(estimator).__name__)
     with said_of("y_val"):
         codes = encode(check_y(scratch, y_val, len(inputs)), given.classes)[1]
@@ -145,7 +142,7 @@ def validate_beside(
 
 
 @named("X")
-def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
+def check_X(estimator: Any, X: Any, *, reset: bool, advice: str = ENCODE) -> Inputs:
     """Validate X and set or compare ``n_features_in_`` and ``feature_names_in_``, which a dict has not.
 
     Parameters
@@ -154,6 +151,9 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
         Its attributes are set if ``reset``, else compared with.
     X : array-like, Tensor, sparse matrix, data frame, dict of arrays, Dataset or list of items
         Of shape (n_samples, ...), with at least one more axis; entries of a dict need none.
+    reset : bool
+    advice : str
+        What to do where columns do not hold numbers.
 
     Returns
     -------
@@ -187,10 +187,7 @@ def check_X(estimator: Any, X: Any, *, reset: bool) -> Inputs:
             if not unfit:
                 raise
             reason = str(error).splitlines()[0][:200].rstrip(".")
-            raise ValueError(
-                f"The columns {unfit} of X do not hold numbers: {reason}. Encode them, by "
-                "sklearn.preprocessing.OneHotEncoder in a ColumnTransformer say, or leave them out."
-            ) from error
+            raise ValueError(f"The columns {unfit} of X do not hold numbers: {reason}. {advice}") from error
         if X.dtype.kind not in "biuf":
             raise ValueError(f"X must hold numbers; its dtype is {X.dtype}.")
         inputs = Inputs(X)

@@ -160,11 +160,18 @@ def test_it_is_there_after_a_fit():
         CoTeachingClassifier().as_module()
 
 
-@pytest.mark.parametrize(("make", "wanted"), [(of_tables, "a tensor"), (of_words, "a tensor")])
 @pytest.mark.parametrize("given", [[[0.0]], np.zeros((1, 6)), {"x": torch.zeros(1, 6)}])
-def test_what_it_does_not_take_is_told(make, wanted, given, noisy):
-    with pytest.raises(TypeError, match=f"The module takes {wanted}; got {type(given).__name__}"):
-        make(noisy)[0].as_module()(given)
+def test_what_it_does_not_take_is_told(given, noisy):
+    with pytest.raises(TypeError, match=f"The module takes a tensor; got {type(given).__name__}"):
+        of_tables(noisy)[0].as_module()(given)
+
+
+def test_so_it_is_where_x_was_a_dict():
+    X = np.random.default_rng(0).integers(0, 10, (120, 6))
+    scale = np.ones((120, 1), dtype=np.float32)
+    module = fast(module=TwoInputs).fit({"ids": X, "scale": scale}, X[:, 0] > 4).as_module()
+    with pytest.raises(TypeError, match="The module takes a dict with ids, scale; got Tensor"):
+        module(torch.from_numpy(X))
 
 
 def test_its_probabilities_ask_for_no_gradients_but_those_of_inputs(noisy):
