@@ -7,20 +7,24 @@ averaged over, so that the rate has a standard error.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_ndtr, logsumexp
+from scipy.special import log_ndtr
 
 #: Probabilities are mixed with so much of the uniform ones: none is taken for certain.
 UNIFORM_SHARE = 1e-8
-#: Temperatures that are tried, and the standard deviation of their logarithm around 0 before anything is seen.
+#: Temperatures that are tried, and how likely each is before anything is seen: their logarithms are normal around 0.
 TEMPERATURES = np.exp(np.linspace(np.log(0.2), np.log(20.0), 33))
-LOG_TEMPERATURE_STD = 1.0
+LOG_PRIOR = -(np.log(TEMPERATURES) ** 2) / 2
+LOG_PRIOR -= np.logaddexp.reduce(LOG_PRIOR)
 #: Weight of examples with which each column of a free noise matrix is drawn towards the symmetric one.
 PSEUDO_WEIGHT = 5.0
 #: A column of the noise matrix is settled when no entry moves by more.
 MATRIX_TOLERANCE, MAXIMUM_ITERATIONS, ITERATIONS_PER_TEMPERATURE = 1e-4, 60, 6
+#: The strength of the noise is found so exactly.
+STRENGTH_TOLERANCE = 1e-5
 #: Of more examples, so many are drawn.
 MAXIMUM_EXAMPLES = 2**16
 #: A class with less than this part of the mean weight of a class may have no more than its share of wrong labels.
@@ -103,7 +107,18 @@ class _Labels:
 
     def likelihoods(self, temperature: float, matrix: np.ndarray) -> np.ndarray:
         """Of each given label."""
-        return np.einsum("ki,ki->i", self.true(temperature), matrix.T.take(self.codes, axis=1))
+        return self._mixed(self.true(temperature), matrix)
+
+    def gains(self, changes: Sequence[np.ndarray]) -> np.ndarray:
+        """What is added to the likelihoods at each temperature where each of these is added to the noise matrix.
+
+        Of shape (n_changes, n_temperatures, n).
+        """
+        each_true = map(self.true, TEMPERATURES)
+        return np.stack([[self._mixed(true, change) for change in changes] for true in each_true], axis=1)
+
+    def _mixed(self, true: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        return np.einsum("ki,ki->i", true, matrix.T.take(self.codes, axis=1))
 
 
 def _tempered(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -146,7 +161,7 @@ def _best_explanation(labels: _Labels) -> NoiseFit:
         return none
     of_any = [_symmetric_noise(labels), _symmetric_but_for_rare(labels)]
     symmetric = max((each for each in of_any if each is not None), key=lambda each: each.log_evidence)
-    free = [_free_noise(labels, *start) for start in ((symmetric.temperature, symmetric.rate), (0.5, 0.4))]
+    free = _free_noise(labels, [(symmetric.temperature, symmetric.rate), (0.5, 0.4)])
     best = max([none, symmetric, *free], key=lambda each: each.log_evidence)
     if best is none:  # how large could it be nonetheless
         odds = np.exp(min(symmetric.log_evidence - none.log_evidence, 0.0))
@@ -168,7 +183,7 @@ def smoothed(pred_probs: np.ndarray) -> np.ndarray:
 
 
 def _no_noise(labels: _Labels) -> NoiseFit:
-    evidences = np.log(labels.right) @ labels.weights + _log_prior()
+    evidences = np.log(labels.right) @ labels.weights + LOG_PRIOR
     return _found(labels, evidences, 0.0, 0.0, np.eye(labels.n_classes))
 
 
@@ -196,34 +211,38 @@ def _symmetric_but_for_rare(labels: _Labels) -> NoiseFit | None:
     np.fill_diagonal(wrong, 0)
     largest = MARGIN / (1 + wrong.max())
     change = wrong - np.eye(labels.n_classes)
-    gains = np.stack([labels.likelihoods(each, change) for each in TEMPERATURES])
+    (gains,) = labels.gains([change])
     evidences, rate, std = _averaged(labels.right, gains, labels.weights, largest)
     found = _found(labels, evidences, rate, std, np.eye(labels.n_classes) + rate * change)
     return dataclasses.replace(found, n_exchanged=n_frequent if rate > 0 else 0)
 
 
-def _free_noise(labels: _Labels, temperature: float, rate: float) -> NoiseFit:
-    """Any noise matrix in which the right label is the most frequent one; how strong it is, is averaged over."""
-    matrix, counts = _most_likely_matrix(labels, temperature, rate)
-    change = matrix - np.eye(labels.n_classes)
-    off_diagonal = counts * (1 - np.eye(labels.n_classes))
+def _free_noise(labels: _Labels, starts: Sequence[tuple[float, float]]) -> list[NoiseFit]:
+    """Any noise matrix in which the right label is the most frequent one; how strong it is, is averaged over.
+
+    From each of the starts, temperatures and rates, unless what is found there is no noise.
+    """
+    matrices = [_most_likely_matrix(labels, *start) for start in starts]
+    changes = [matrix - np.eye(labels.n_classes) for matrix, _ in matrices]
     weight = labels.weights.sum()
-    of_true = counts.sum(axis=0) / weight
-    full_rate = float(of_true @ -change.diagonal())
-    if full_rate < MATRIX_TOLERANCE:
-        return dataclasses.replace(_no_noise(labels), log_evidence=-np.inf)
-    largest = MARGIN / (off_diagonal_part(matrix).max(axis=0) - change.diagonal()).max()
-    gains = np.stack([labels.likelihoods(each, change) for each in TEMPERATURES])
-    evidences, strength, std = _averaged(labels.right, gains, labels.weights, largest)
-    n_free = (off_diagonal / (off_diagonal + 1)).sum() - 1  # of the entries those that any example speaks of
-    evidences -= max(n_free, 0.0) * (np.log(weight) / 2 + np.log(labels.n_classes - 1))  # each chosen from a column
-    found = np.eye(labels.n_classes) + strength * change
-    return _found(labels, evidences, strength * full_rate, std * full_rate, found)
+    found = []
+    for change, gains, (matrix, counts) in zip(changes, labels.gains(changes), matrices, strict=True):
+        full_rate = float(counts.sum(axis=0) / weight @ -change.diagonal())
+        if full_rate < MATRIX_TOLERANCE:
+            continue
+        largest = MARGIN / (off_diagonal_part(matrix).max(axis=0) - change.diagonal()).max()
+        evidences, strength, std = _averaged(labels.right, gains, labels.weights, largest)
+        wrong = off_diagonal_part(counts)
+        n_free = (wrong / (wrong + 1)).sum() - 1  # of the entries those that any example speaks of
+        evidences -= max(n_free, 0.0) * (np.log(weight) / 2 + np.log(labels.n_classes - 1))  # each chosen from a column
+        weakened = np.eye(labels.n_classes) + strength * change
+        found.append(_found(labels, evidences, strength * full_rate, std * full_rate, weakened))
+    return found
 
 
 def _found(labels: _Labels, evidences: np.ndarray, rate: float, std: float, matrix: np.ndarray) -> NoiseFit:
     """With the log evidence of each temperature."""
-    evidence = float(logsumexp(evidences))
+    evidence = float(np.logaddexp.reduce(evidences))
     shares = np.exp(evidences - evidence)
     temperature = float(np.exp(shares @ np.log(TEMPERATURES)))
     joint = _counts(labels, labels.true(temperature), matrix)
@@ -253,39 +272,50 @@ def _averaged(
     strength, std : float
     """
     optimum = _optimum(right, gains, weights, largest)
-    ratios = gains / (right + optimum[:, None] * gains)
-    slope, curvature = ratios @ weights, np.maximum((ratios * ratios) @ weights, 1e-9)
+    slope, curvature = _slope_and_curvature(right, gains, weights, optimum)
     peak = np.log(right + optimum[:, None] * gains) @ weights + slope**2 / (2 * curvature)
     centre, width = optimum + slope / curvature, curvature**-0.5
     lower, upper = -centre / width, (largest - centre) / width
     flipped = lower > 0  # towards the tail that can be computed
     a, b = np.where(flipped, -upper, lower), np.where(flipped, -lower, upper)
     log_mass = log_ndtr(b) + np.log1p(-np.exp(np.minimum(log_ndtr(a) - log_ndtr(b), -1e-12)))
-    evidences = peak + np.log(width * np.sqrt(2 * np.pi) / largest) + log_mass + _log_prior()
+    evidences = peak + np.log(width * np.sqrt(2 * np.pi) / largest) + log_mass + LOG_PRIOR
     at_lower, at_upper = (np.exp(-(each**2) / 2 - log_mass) / np.sqrt(2 * np.pi) for each in (lower, upper))
     means = np.clip(centre + width * (at_lower - at_upper), 0, largest)
     spread = 1 + lower * at_lower - upper * at_upper - (at_lower - at_upper) ** 2
     variances = np.clip(width**2 * spread, 0, largest**2)
-    shares = np.exp(evidences - logsumexp(evidences))
+    shares = np.exp(evidences - np.logaddexp.reduce(evidences))
     mean = shares @ means
     variance = max(shares @ (variances + means**2) - mean**2, 0.0)
     return evidences, float(mean), float(variance**0.5)
 
 
 def _optimum(right: np.ndarray, gains: np.ndarray, weights: np.ndarray, largest: float) -> np.ndarray:
-    """The most likely strength for every temperature: Newton's method, kept between bounds."""
-    lower, upper = np.zeros(len(right)), np.full(len(right), largest)
-    strength = upper / 4
+    """The most likely strength for every temperature: Newton's method, where it is not at one of the bounds."""
+    bounds = np.full(len(right), STRENGTH_TOLERANCE), np.full(len(right), largest - STRENGTH_TOLERANCE)
+    rises_at_lower, rises_at_upper = (_slope_and_curvature(right, gains, weights, each)[0] > 0 for each in bounds)
+    found = np.where(rises_at_upper, bounds[1], bounds[0])
+    inside = np.flatnonzero(rises_at_lower & ~rises_at_upper)
+    right, gains, lower, upper = right[inside], gains[inside], bounds[0][inside], bounds[1][inside]
+    strength = np.full(len(inside), largest / 4)
     for _ in range(25):
-        ratios = gains / (right + strength[:, None] * gains)
-        slope, curvature = ratios @ weights, np.maximum((ratios * ratios) @ weights, 1e-9)
+        slope, curvature = _slope_and_curvature(right, gains, weights, strength)
         lower, upper = np.where(slope > 0, strength, lower), np.where(slope > 0, upper, strength)
         step = strength + slope / curvature
         step = np.where(step <= lower, (strength + lower) / 2, np.where(step >= upper, (strength + upper) / 2, step))
-        moved, strength = np.abs(step - strength).max(), step
-        if moved < 1e-5:
+        moved, strength = np.abs(step - strength).max(initial=0.0), step
+        if moved < STRENGTH_TOLERANCE:
             break
-    return strength
+    found[inside] = strength
+    return found
+
+
+def _slope_and_curvature(
+    right: np.ndarray, gains: np.ndarray, weights: np.ndarray, strength: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """First derivative of the log likelihood by the strength, and the second one with its sign changed."""
+    ratios = gains / (right + strength[:, None] * gains)
+    return ratios @ weights, np.maximum((ratios * ratios) @ weights, 1e-9)
 
 
 def _most_likely_matrix(labels: _Labels, temperature: float, rate: float) -> tuple[np.ndarray, np.ndarray]:
@@ -341,9 +371,3 @@ def symmetric_matrix(rate: float, n_classes: int) -> np.ndarray:
 def off_diagonal_part(matrix: np.ndarray) -> np.ndarray:
     """The matrix without its diagonal."""
     return matrix * (1 - np.eye(len(matrix)))
-
-
-def _log_prior() -> np.ndarray:
-    """Of the temperatures."""
-    values = -((np.log(TEMPERATURES) / LOG_TEMPERATURE_STD) ** 2) / 2
-    return values - logsumexp(values)

@@ -484,7 +484,8 @@ def _check_kind_of_labels(y: Any) -> None:
         raise ValueError("The labels in y are bytes. Give strings: [label.decode() for label in y].")
     if kind == "O" and any(label is None or _is_na(label) for label in labels.flat):
         raise ValueError("Input y contains None or NA. Every example needs a given label; remove the rows without one.")
-    if kind in "OM" and any(label != label for label in labels.flat):  # in a list of strings, "nan" would be a class
+    is_nan = np.isnan(labels).any() if kind == "f" else kind in "OM" and any(label != label for label in labels.flat)
+    if is_nan:  # in a list of strings, "nan" would be a class
         raise ValueError("Input y contains NaN. Every example needs a given label; remove the rows without one.")
     if kind == "O" and len({isinstance(label, str) for label in labels.flat}) > 1:  # in a list, all would be strings
         raise ValueError("The labels in y cannot be sorted, they are of different types: strings and others.")

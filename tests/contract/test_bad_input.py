@@ -155,7 +155,7 @@ def test_no_examples(make, refused):
 BAD_Y = {
     "None": (lambda y: None, "requires y"),
     "short": (lambda y: y[:-1], "different lengths: 200 examples and 199 labels"),
-    "NaN": (lambda y: np.where(y == 1, np.nan, y), "y contains NaN"),
+    "NaN": (lambda y: np.where(y == 1, np.nan, y), "y contains NaN. Every example needs a given label"),
     "a None": (lambda y: [None, *y[1:].astype(object)], "y contains None"),
     "continuous": (lambda y: y + 0.5, "continuous"),
     "mixed": (lambda y: np.array(["a", *y[1:]], dtype=object), "cannot be sorted"),
