@@ -269,6 +269,23 @@ def test_noise_is_found_though_probabilities_are_far_too_sure():
     assert fit.rate == pytest.approx((labels != true).mean(), abs=4 * fit.rate_std + 0.02)
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.95])
+def test_at_every_temperature_the_strength_of_the_noise_is_the_most_likely_one_be_it_at_a_bound(rate):
+    given_labels, _, pred_probs = drawn_labels(transition_matrix("symmetric", rate, 3), n=500)
+    labels = _noise_likelihood._Labels.of(given_labels, np.log(smoothed(pred_probs)), np.ones(500))
+    gains = (1 - labels.right) / 2 - labels.right
+    largest = MARGIN * 2 / 3
+    found = _noise_likelihood._optimum(labels.right, gains, labels.weights, largest)
+
+    def log_likelihoods(strengths):
+        return np.log(labels.right + strengths[:, None] * gains) @ labels.weights
+
+    others = [log_likelihoods(np.full(len(found), each)) for each in np.linspace(1e-5, largest - 1e-5, 1000)]
+    assert (log_likelihoods(found) >= np.max(others, axis=0) - 1e-6).all()
+    at_bounds = ((found < 1e-4) | (found > largest - 1e-4)).mean()
+    assert at_bounds > 0.2 if rate != 0.3 else 0 < at_bounds < 1
+
+
 # --- matrices --------------------------------------------------------------------------------------------------------
 
 
