@@ -84,7 +84,7 @@ def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray, *, g
     is_flat : bool
         Whether labels are wrong as often where the first one is confident.
     """
-    number, noise_rate, noise_rate_std, noise_matrix = choose(candidates, weights)
+    number, noise_rate, noise_rate_std, noise_matrix = choose(candidates, weights, is_flat)
     forget_rate = candidates[number].forget_rate
     if forget_rate > 0:
         forget_rate = settled_forget_rate(candidates, number, noise_rate)
@@ -133,7 +133,7 @@ def choice_of_two(adaptive: Candidate, plain: Candidate, *, is_flat: bool, weigh
     )
 
 
-def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, float, float, np.ndarray]:
+def choose(candidates: Sequence[Candidate], weights: np.ndarray, is_flat: bool) -> tuple[int, float, float, np.ndarray]:
     """The best candidate, and what all together say of the noise.
 
     The evidence of a candidate is the averaged likelihood of the given labels, together with an expectation: what is
@@ -143,13 +143,16 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, f
     of labels itself, which explains the given labels at least as well as noise does. Then two explanations contradict
     each other: overlapping classes without noise, and a candidate that finds as much noise of this kind as it forgets.
     The likelihood cannot tell them apart, so the latter is taken if it predicts the given labels as often, within two
-    standard errors; of several such candidates, the one that forgets the most.
+    standard errors; of several such candidates, the one that forgets the most. If labels are wrong whatever the example
+    looks like, one that predicts them more often by more than two standard errors need not forget what it finds.
 
     Parameters
     ----------
     candidates : sequence of Candidate
     weights : ndarray of shape (n,)
         Of the examples.
+    is_flat : bool
+        Whether labels are wrong as often where the first one is confident.
 
     Returns
     -------
@@ -162,10 +165,17 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray) -> tuple[int, f
     forget_rates, rates, stds = _numbers(candidates)
     evidence, rate, std = _evidence(candidates)
     chosen = int(evidence.argmax())
-    contradicting = _is_consistent(candidates) & (rate < rates / 2)
-    for other in sorted(np.flatnonzero(contradicting).tolist(), key=lambda each: -forget_rates[each]):
-        if _as_often_right(candidates[other].right, candidates[chosen].right, weights):
-            return other, float(rates[other]), float(stds[other]), candidates[other].fit.matrix
+    consistent = np.flatnonzero(_is_consistent(candidates) & (rate < rates / 2)).tolist()
+    contradicting = [
+        each
+        for each in sorted(consistent, key=lambda each: -forget_rates[each])
+        if _as_often_right(candidates[each].right, candidates[chosen].right, weights)
+    ]
+    if is_flat:
+        contradicting += _better_with_noise(candidates, weights)
+    if contradicting:
+        other = contradicting[0]
+        return other, float(rates[other]), float(stds[other]), candidates[other].fit.matrix
     matrix = np.tensordot(_shares(candidates), np.stack([each.fit.matrix for each in candidates]), 1)
     return chosen, rate, std, matrix / matrix.sum(axis=0)  # the shares sum to one but for rounding
 
@@ -208,11 +218,11 @@ def settled_forget_rate(candidates: Sequence[Candidate], chosen: int, noise_rate
     return min(max(noise_rate, forget_rate - SPACING), forget_rate + SPACING)
 
 
-def promising(candidates: Sequence[Candidate], n: int) -> list[int]:
+def promising(candidates: Sequence[Candidate], n: int, weights: np.ndarray) -> list[int]:
     """So many candidates that are worth while to go on with, in their order.
 
-    The first one, which is to forget nothing; the consistent one that forgets the most; and those with the most
-    evidence.
+    The first one, which is to forget nothing; the consistent one that forgets the most, or else the one that predicts
+    the given labels the most often, if that is certain; and those with the most evidence.
     """
     forget_rates, *_ = _numbers(candidates)
     evidence, *_ = _evidence(candidates)
@@ -220,6 +230,8 @@ def promising(candidates: Sequence[Candidate], n: int) -> list[int]:
     consistent = np.flatnonzero(_is_consistent(candidates))
     if len(consistent):
         kept.add(int(consistent[forget_rates[consistent].argmax()]))
+    else:
+        kept.update(_better_with_noise(candidates, weights)[:1])
     for each in np.argsort(-evidence, kind="stable"):
         if len(kept) < n:
             kept.add(int(each))
@@ -250,8 +262,28 @@ def _shares(candidates: Sequence[Candidate]) -> np.ndarray:
 def _is_consistent(candidates: Sequence[Candidate]) -> np.ndarray:
     """Whether each finds as much as it forgets, and that some of three or more classes are given for certain others."""
     forget_rates, rates, _ = _numbers(candidates)
-    of_that_kind = np.array([len(each.fit.matrix) > 2 and not each.fit.is_symmetric for each in candidates])
-    return of_that_kind & (forget_rates >= MINIMUM_OF_CONSISTENT) & (rates >= CONSISTENT_SHARE * forget_rates)
+    return _is_of_that_kind(candidates) & (rates >= CONSISTENT_SHARE * forget_rates)
+
+
+def _is_of_that_kind(candidates: Sequence[Candidate]) -> np.ndarray:
+    """Whether each forgets, and some of three or more classes are given for certain others."""
+    forget_rates, *_ = _numbers(candidates)
+    free = np.array([len(each.fit.matrix) > 2 and not each.fit.is_symmetric for each in candidates])
+    return free & (forget_rates >= MINIMUM_OF_CONSISTENT)
+
+
+def _better_with_noise(candidates: Sequence[Candidate], weights: np.ndarray) -> list[int]:
+    """Candidates that find noise of that kind, and predict the given labels more often than the one with most evidence.
+
+    More often by two standard errors, where the evidence speaks of less than half as much noise. The one that does so
+    the most often comes first.
+    """
+    _, rates, _ = _numbers(candidates)
+    evidence, rate, _ = _evidence(candidates)
+    best = candidates[int(evidence.argmax())].right
+    found = np.flatnonzero(_is_of_that_kind(candidates) & (rate < rates / 2)).tolist()
+    better = [each for each in found if not _as_often_right(best, candidates[each].right, weights)]
+    return sorted(better, key=lambda each: -(weights @ candidates[each].right))
 
 
 def _as_often_right(one: np.ndarray, other: np.ndarray, weights: np.ndarray) -> bool:

@@ -192,7 +192,7 @@ class CrossFit:
             self._candidate(rate, self._without_class_weights(self._predict(number)))
             for number, rate in enumerate(self._round)
         ]
-        kept = promising(candidates, N_PROMISING)
+        kept = promising(candidates, N_PROMISING, self._weights[self._weights > 0])
         fit = max((each.fit for each in candidates), key=lambda each: each.log_evidence)
         self._round = tuple(self._round[number] for number in kept)
         if fit.rate:
