@@ -274,10 +274,12 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         epochs that were run. Not there after ``partial_fit``.
     label_quality_ : ndarray of shape (n_samples,), float64
         How likely each given label is right, in [0, 1]; low is suspicious. The probability of the given label in
-        training, as a geometric mean over both networks and the same epochs as for ``kept_frequency_``; where "auto"
-        has chosen to forget, the mean of this and of the probability by networks that have not seen the example's
-        label. For an example that was in no batch, the probability by the fitted networks instead of that in training.
-        Not there after ``partial_fit``.
+        training, as a geometric mean over both networks and the same epochs as for ``kept_frequency_``. Where "auto"
+        has chosen to forget, this is averaged, by the log odds, with the probability that the given label is right by
+        networks that have not seen it: p(given) P(given | given), divided by the sum over the true classes of
+        p(true) P(given | true), with ``noise_matrix_`` and probabilities p that are tempered where they are too sure;
+        p(given) where there is no noise. For an example that was in no batch, the probability by the fitted networks
+        instead of that in training. Not there after ``partial_fit``.
 
     cross_fit_probabilities_ : ndarray of shape (n_samples, n_classes), float64
         Of each training example, by networks that were trained on the other half of the data, for about a third of the

@@ -32,6 +32,13 @@ def fitted_or_counted_noise(codes: np.ndarray, pred_probs: np.ndarray, weights: 
     return dataclasses.replace(fit, rate=rate, rate_std=std, matrix=_matrix_of(joint), joint=joint)
 
 
+def counted_rate(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> float:
+    """Share of wrong labels, counted; 0 if classes that overlap can be the reason for them."""
+    if not is_flat(codes, pred_probs, weights):
+        return 0.0
+    return float(max(1 - confident_joint(codes, pred_probs, weights).trace(), 0.0))
+
+
 def confident_joint(codes: np.ndarray, pred_probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """P(given, true) if of each predicted class the more confident half is what the prediction says.
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_ndtr
 
+from skcoteach._arrays import blocks
+
 #: Probabilities are mixed with so much of the uniform ones: none is taken for certain.
 UNIFORM_SHARE = 1e-8
 #: Temperatures that are tried, and how likely each is before anything is seen: their logarithms are normal around 0.
@@ -180,6 +182,19 @@ def drawn(indices: np.ndarray, n: int) -> np.ndarray:
 def smoothed(pred_probs: np.ndarray) -> np.ndarray:
     """Probabilities none of which is zero, float64."""
     return (1 - UNIFORM_SHARE) * pred_probs.astype(np.float64) + UNIFORM_SHARE / pred_probs.shape[1]
+
+
+def probability_right(codes: np.ndarray, pred_probs: np.ndarray, matrix: np.ndarray, temperature: float) -> np.ndarray:
+    """How likely each given label is the true one, given example and label, (n,) float64; by the model above.
+
+    Where every class is given for every other alike, the order is that of the probabilities of the given labels. Else
+    labels are suspicious that are often given for the class that is likely.
+    """
+    right = np.empty(len(codes))
+    for rows in blocks(len(codes)):
+        joint = smoothed(pred_probs[rows]) ** (1 / temperature) * matrix[codes[rows]]
+        right[rows] = joint[np.arange(len(joint)), codes[rows]] / joint.sum(axis=1)
+    return right
 
 
 def _no_noise(labels: _Labels) -> NoiseFit:

@@ -8,7 +8,7 @@ from cleanlab.count import estimate_joint as cleanlab_joint
 from helpers import drawn_labels, labels_and_probabilities
 from hypothesis import given, settings
 
-from skcoteach._noise_counting import confident_joint, fitted_or_counted_noise, is_flat
+from skcoteach._noise_counting import confident_joint, counted_rate, fitted_or_counted_noise, is_flat
 from skcoteach._noise_likelihood import fit_noise
 from skcoteach.benchmarks.common import noisy_labels, transition_matrix
 
@@ -110,6 +110,19 @@ def test_weights_count_as_repetition_and_the_order_of_rows_does_not_matter(probl
     rows = np.repeat(np.arange(len(labels)), times)[::-1]
     repeated = is_flat(labels[rows], pred_probs[rows], np.ones(len(rows)))
     assert repeated == is_flat(labels, pred_probs, times.astype(float))
+
+
+@pytest.mark.parametrize("kind", ["pair", "symmetric"])
+@pytest.mark.parametrize("rate", [0.1, 0.3])
+def test_as_many_labels_are_wrong_as_contradict_the_confident_half(kind, rate):
+    problem = learnt(transition_matrix(kind, rate, 4))
+    assert counted_rate(*problem) == pytest.approx(rate, abs=0.03)
+    assert counted_rate(*problem) == pytest.approx(1 - confident_joint(*problem).trace(), rel=1e-12)
+
+
+def test_where_classes_overlap_none_is_counted():
+    labels, _, pred_probs = drawn_labels(np.eye(4))
+    assert counted_rate(labels, pred_probs, np.ones(len(labels))) == 0
 
 
 @pytest.mark.parametrize("certain", [2.0, 6.0])

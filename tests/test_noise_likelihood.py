@@ -11,6 +11,7 @@ from skcoteach._noise_likelihood import (
     MARGIN,
     fit_noise,
     off_diagonal_part,
+    probability_right,
     smoothed,
     symmetric_matrix,
 )
@@ -39,6 +40,43 @@ def test_log_likelihoods_are_those_of_the_given_labels_and_nothing_where_there_i
     tempered = smoothed(pred_probs) ** (1 / fit.temperature)
     likelihoods = ((tempered / tempered.sum(axis=1, keepdims=True)) * fit.matrix[labels]).sum(axis=1)
     np.testing.assert_allclose(fit.log_likelihoods, weights**0.5 * np.log(likelihoods), rtol=1e-9)
+
+
+# --- how likely a label is right -------------------------------------------------------------------------------------
+
+
+def test_it_is_bayes_rule():
+    """Of 100 such examples 60 are of class 0, of which 42 are given as 0 and 18 as 1; 36 of the other 40 are as 1."""
+    matrix = np.array([[0.7, 0.1], [0.3, 0.9]])
+    found = probability_right(np.array([0, 1]), np.full((2, 2), [0.6, 0.4]), matrix, 1.0)
+    assert found == pytest.approx([42 / (42 + 4), 36 / (36 + 18)])
+
+
+@pytest.mark.parametrize("kind", ["pair", "symmetric"])
+def test_so_often_labels_are_right_that_were_drawn_as_the_model_says(kind):
+    noise = transition_matrix(kind, 0.3, 4)
+    labels, true, pred_probs = drawn_labels(noise, temperature := 1.5)
+    found = probability_right(labels, pred_probs, noise, temperature)
+    for low, high in ((0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1)):
+        those = (low <= found) & (found <= high)
+        error = (found[those] * (1 - found[those])).sum() ** 0.5 / those.sum()
+        assert (labels == true)[those].mean() == pytest.approx(found[those].mean(), abs=4 * error)
+
+
+@settings(max_examples=50, deadline=None)
+@given(labels_and_probabilities(), st.floats(0.05, 0.45), st.floats(0.5, 3.0))
+def test_under_symmetric_noise_labels_are_as_suspicious_as_they_are_improbable(problem, rate, temperature):
+    labels, pred_probs, _ = problem
+    found = probability_right(labels, pred_probs, symmetric_matrix(rate, pred_probs.shape[1]), temperature)
+    tempered = smoothed(pred_probs) ** (1 / temperature)
+    probable = (tempered / tempered.sum(axis=1, keepdims=True))[np.arange(len(labels)), labels]
+    order = np.argsort(probable)
+    assert (np.diff(found[order]) >= -1e-12).all() and found.min() >= 0 and found.max() <= 1
+
+
+def test_without_noise_every_label_is_right():
+    labels, _, pred_probs = drawn_labels(np.eye(3), n=50)
+    np.testing.assert_allclose(probability_right(labels, pred_probs, np.eye(3), 2.0), 1.0)
 
 
 # --- labels that were drawn as the model says ------------------------------------------------------------------------

@@ -14,6 +14,10 @@ FORGET_RATE_STD = 0.1
 MINIMUM_FORGET_RATE = 0.01
 #: A candidate that forgets at least this share, and finds this many times as much noise as it forgets, is consistent.
 MINIMUM_OF_CONSISTENT, CONSISTENT_SHARE = 0.1, 0.95
+#: A candidate finds noise that is counted if it finds this share of it: classes that overlap are counted, too.
+COUNTED_SHARE = 0.75
+#: Of confident predictions that are a guess between two labels, or worse, nothing follows.
+MAXIMUM_OF_COUNTED = 0.5
 #: One is nearly as often right as another if it loses no more than this part of what that one has.
 NEARLY = 0.03
 #: So much noise, if it is more than two standard errors, is certain.
@@ -66,7 +70,7 @@ class Choice:
     noise_matrix: np.ndarray
 
 
-def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray, *, gap: float, is_flat: bool) -> Choice:
+def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray, *, gap: float, counted: float) -> Choice:
     """Of candidates that were trained side by side; the first forgets nothing.
 
     They end before most wrong labels are learnt by heart, and those that forget learn more slowly, so the evidence
@@ -81,15 +85,15 @@ def choice_of_several(candidates: Sequence[Candidate], weights: np.ndarray, *, g
         Of the examples.
     gap : float
         How much more often the first one predicts the given labels that it has learnt from than others.
-    is_flat : bool
-        Whether labels are wrong as often where the first one is confident.
+    counted : float
+        Share of labels that contradict its confident predictions, if they do so whatever the example looks like; 0.
     """
-    number, noise_rate, noise_rate_std, noise_matrix = choose(candidates, weights, is_flat)
+    number, noise_rate, noise_rate_std, noise_matrix = choose(candidates, weights, counted)
     forget_rate = candidates[number].forget_rate
     if forget_rate > 0:
         forget_rate = settled_forget_rate(candidates, number, noise_rate)
     is_certain = noise_rate >= MINIMUM_OF_CERTAIN and noise_rate > 2 * noise_rate_std
-    is_of_labels = is_flat or candidates[0].fit.n_exchanged > 2
+    is_of_labels = counted > 0 or candidates[0].fit.n_exchanged > 2
     if is_certain and is_of_labels and gap >= LEARNT_BY_HEART * noise_rate and forget_rate < noise_rate - SPACING / 2:
         number = number or 1 + int(np.argmax([each.fit.log_evidence for each in candidates[1:]]))
         forget_rate = noise_rate
@@ -133,7 +137,9 @@ def choice_of_two(adaptive: Candidate, plain: Candidate, *, is_flat: bool, weigh
     )
 
 
-def choose(candidates: Sequence[Candidate], weights: np.ndarray, is_flat: bool) -> tuple[int, float, float, np.ndarray]:
+def choose(
+    candidates: Sequence[Candidate], weights: np.ndarray, counted: float
+) -> tuple[int, float, float, np.ndarray]:
     """The best candidate, and what all together say of the noise.
 
     The evidence of a candidate is the averaged likelihood of the given labels, together with an expectation: what is
@@ -143,16 +149,18 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray, is_flat: bool) 
     of labels itself, which explains the given labels at least as well as noise does. Then two explanations contradict
     each other: overlapping classes without noise, and a candidate that finds as much noise of this kind as it forgets.
     The likelihood cannot tell them apart, so the latter is taken if it predicts the given labels as often, within two
-    standard errors; of several such candidates, the one that forgets the most. If labels are wrong whatever the example
-    looks like, one that predicts them more often by more than two standard errors need not forget what it finds.
+    standard errors; of several such candidates, the one that forgets the most. If labels contradict the most confident
+    predictions whatever the example looks like, overlap is no explanation. Then the candidate with the most evidence is
+    taken that predicts the given labels as often and finds noise of this kind, about as much as is counted.
 
     Parameters
     ----------
     candidates : sequence of Candidate
     weights : ndarray of shape (n,)
         Of the examples.
-    is_flat : bool
-        Whether labels are wrong as often where the first one is confident.
+    counted : float
+        Share of labels that contradict confident predictions of the first one, if they do so whatever the example looks
+        like; 0.
 
     Returns
     -------
@@ -171,8 +179,9 @@ def choose(candidates: Sequence[Candidate], weights: np.ndarray, is_flat: bool) 
         for each in sorted(consistent, key=lambda each: -forget_rates[each])
         if _as_often_right(candidates[each].right, candidates[chosen].right, weights)
     ]
-    if is_flat:
-        contradicting += _better_with_noise(candidates, weights)
+    found = float(rates[contradicting[0]]) if contradicting else rate
+    if found < COUNTED_SHARE * counted:
+        contradicting = _that_find(counted, candidates, weights) or contradicting
     if contradicting:
         other = contradicting[0]
         return other, float(rates[other]), float(stds[other]), candidates[other].fit.matrix
@@ -218,11 +227,11 @@ def settled_forget_rate(candidates: Sequence[Candidate], chosen: int, noise_rate
     return min(max(noise_rate, forget_rate - SPACING), forget_rate + SPACING)
 
 
-def promising(candidates: Sequence[Candidate], n: int, weights: np.ndarray) -> list[int]:
+def promising(candidates: Sequence[Candidate], n: int, weights: np.ndarray, counted: float) -> list[int]:
     """So many candidates that are worth while to go on with, in their order.
 
-    The first one, which is to forget nothing; the consistent one that forgets the most, or else the one that predicts
-    the given labels the most often, if that is certain; and those with the most evidence.
+    The first one, which is to forget nothing; the consistent one that forgets the most, or else the best of those that
+    find the noise that is counted, see :func:`choose`; and those with the most evidence.
     """
     forget_rates, *_ = _numbers(candidates)
     evidence, *_ = _evidence(candidates)
@@ -231,7 +240,7 @@ def promising(candidates: Sequence[Candidate], n: int, weights: np.ndarray) -> l
     if len(consistent):
         kept.add(int(consistent[forget_rates[consistent].argmax()]))
     else:
-        kept.update(_better_with_noise(candidates, weights)[:1])
+        kept.update(_that_find(counted, candidates, weights)[:1])
     for each in np.argsort(-evidence, kind="stable"):
         if len(kept) < n:
             kept.add(int(each))
@@ -259,31 +268,35 @@ def _shares(candidates: Sequence[Candidate]) -> np.ndarray:
     return softmax([each.fit.log_evidence for each in candidates])
 
 
+def _is_of_certain_classes(candidates: Sequence[Candidate]) -> np.ndarray:
+    """Whether each forgets, and finds that some of three or more classes are given for certain others."""
+    found = [
+        each.forget_rate >= MINIMUM_FORGET_RATE and len(each.fit.matrix) > 2 and not each.fit.is_symmetric
+        for each in candidates
+    ]
+    return np.array(found)
+
+
 def _is_consistent(candidates: Sequence[Candidate]) -> np.ndarray:
-    """Whether each finds as much as it forgets, and that some of three or more classes are given for certain others."""
+    """Whether each finds as much noise of certain classes as it forgets."""
     forget_rates, rates, _ = _numbers(candidates)
-    return _is_of_that_kind(candidates) & (rates >= CONSISTENT_SHARE * forget_rates)
+    enough = (forget_rates >= MINIMUM_OF_CONSISTENT) & (rates >= CONSISTENT_SHARE * forget_rates)
+    return _is_of_certain_classes(candidates) & enough
 
 
-def _is_of_that_kind(candidates: Sequence[Candidate]) -> np.ndarray:
-    """Whether each forgets, and some of three or more classes are given for certain others."""
-    forget_rates, *_ = _numbers(candidates)
-    free = np.array([len(each.fit.matrix) > 2 and not each.fit.is_symmetric for each in candidates])
-    return free & (forget_rates >= MINIMUM_OF_CONSISTENT)
+def _that_find(counted: float, candidates: Sequence[Candidate], weights: np.ndarray) -> list[int]:
+    """Candidates that find about as much noise of certain classes as is counted, those with the most evidence first.
 
-
-def _better_with_noise(candidates: Sequence[Candidate], weights: np.ndarray) -> list[int]:
-    """Candidates that find noise of that kind, and predict the given labels more often than the one with most evidence.
-
-    More often by two standard errors, where the evidence speaks of less than half as much noise. The one that does so
-    the most often comes first.
+    Only those that predict the given labels as often as the one for which the most speaks.
     """
+    if not 0 < counted < MAXIMUM_OF_COUNTED:
+        return []
     _, rates, _ = _numbers(candidates)
-    evidence, rate, _ = _evidence(candidates)
+    evidence, *_ = _evidence(candidates)
     best = candidates[int(evidence.argmax())].right
-    found = np.flatnonzero(_is_of_that_kind(candidates) & (rate < rates / 2)).tolist()
-    better = [each for each in found if not _as_often_right(best, candidates[each].right, weights)]
-    return sorted(better, key=lambda each: -(weights @ candidates[each].right))
+    found = np.flatnonzero(_is_of_certain_classes(candidates) & (rates >= COUNTED_SHARE * counted)).tolist()
+    as_good = [each for each in found if _as_often_right(candidates[each].right, best, weights)]
+    return sorted(as_good, key=lambda each: -candidates[each].fit.log_evidence)
 
 
 def _as_often_right(one: np.ndarray, other: np.ndarray, weights: np.ndarray) -> bool:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from skcoteach._data.sampling import stratified_order
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import DivergedError
-from skcoteach._noise_counting import fitted_or_counted_noise, is_flat
-from skcoteach._noise_likelihood import MAXIMUM_EXAMPLES, NoiseFit, drawn, fit_noise
+from skcoteach._noise_counting import counted_rate, fitted_or_counted_noise
+from skcoteach._noise_likelihood import MAXIMUM_EXAMPLES, NoiseFit, drawn, fit_noise, probability_right
 from skcoteach._training.choice_of_forget_rate import Candidate, choice_of_several, choice_of_two, promising
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import initial_weights, predictions, random_state
@@ -37,9 +37,10 @@ FORGET_RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65)
 FORGET_RATES_OF_FEW = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 #: So many of them are trained to the end; the others are dropped after this part of the epochs after the warm-up.
 N_PROMISING, DROPPING_SHARE = 3, Fraction(1, 7)
-#: Part of the epochs of a fit that each pair is trained for, and the steps that it takes at least, if the fit does.
-EPOCHS_SHARE, MINIMUM_STEPS = 0.3, 60
-#: Part of the epochs of a pair in which its forget rate rises.
+#: Part of the epochs of a fit that each pair is trained for, of many side by side and of others, and the steps that it
+#: takes at least, if the fit does.
+SIDE_BY_SIDE_SHARE, EPOCHS_SHARE, MINIMUM_STEPS = 0.26, 0.3, 60
+#: Part of the epochs of a pair in which its forget rate rises; side by side, they forget nothing for a third of it.
 WARM_UP_SHARE = 0.3
 #: More is never forgotten, however noisy the labels look at first.
 MAXIMUM_FORGET_RATE = 0.9
@@ -77,15 +78,18 @@ class CrossFit:
         self._configs = [_config_of_pair(config, seed) for seed in seeds]
         self._pairs = [_make_pair(own, half) for own, half in zip(self._configs, self._halves, strict=True)]
         self._joined = can_be_joined(self._pairs[0], config, data)
-        self._n_epochs = _n_epochs(config, len(data.drawn))
+        is_few = len(data.drawn) < FEW_EXAMPLES
+        share = SIDE_BY_SIDE_SHARE if self._joined and not is_few else EPOCHS_SHARE
+        self._n_epochs = _n_epochs(share, config, len(data.drawn))
         self._warm_up = math.ceil(WARM_UP_SHARE * self._n_epochs)
+        self._n_alike = math.ceil(self._warm_up / 3)  # epochs for which all are one pair
         self._weights = _weights_that_count(data)
         self._candidates: list[tuple[float, np.ndarray]] = []  # forget rate, out-of-sample probabilities, float32
         self._forget_rate = 0.0
         self._n_done = 0  # by trainers that were replaced
         self._class_rates: np.ndarray | None = None
         self._accuracy = 0.0  # on the labels that it learns from, of the pair that forgets nothing
-        side_by_side = FORGET_RATES_OF_FEW if len(data.drawn) < FEW_EXAMPLES else FORGET_RATES
+        side_by_side = FORGET_RATES_OF_FEW if is_few else FORGET_RATES
         rounds: list[tuple[float, ...]] = [side_by_side] if self._joined else [(math.nan,), (0.0,)]
         self.max_steps = 2 * self._n_epochs * len(rounds)
         self._rounds = iter(rounds)
@@ -116,6 +120,8 @@ class CrossFit:
             self._end_round()
         elif self._adapts and epoch in (self._warm_up, self._warm_up + self._rest // 2):
             self._adapt()
+        elif len(self._round) > 1 and epoch == self._n_alike:
+            self._go_on_with([0] * len(self._round))
         elif len(self._round) > 1 and epoch == self._dropping_epoch:
             self._continue_with_the_best()
 
@@ -124,12 +130,12 @@ class CrossFit:
         data = self._data
         candidates = [self._candidate(rate, self._without_class_weights(each)) for rate, each in self._candidates]
         weights = self._weights[self._weights > 0]
-        flat = is_flat(*self._labels(self._without_class_weights(self._candidates[0][1])))
+        counted = counted_rate(*self._labels(self._without_class_weights(self._candidates[0][1])))
         if self._joined:
-            choice = choice_of_several(candidates, weights, gap=self._gap(candidates[0]), is_flat=flat)
+            choice = choice_of_several(candidates, weights, gap=self._gap(candidates[0]), counted=counted)
         else:
             adaptive, plain = candidates
-            choice = choice_of_two(adaptive, plain, is_flat=flat, weights=weights)
+            choice = choice_of_two(adaptive, plain, is_flat=counted > 0, weights=weights)
         fit = candidates[choice.number].fit
         probabilities = self._without_class_weights(self._candidates[choice.number][1])
         forget_rate = min(choice.forget_rate, MAXIMUM_FORGET_RATE)
@@ -137,14 +143,17 @@ class CrossFit:
         if of_classes is not None:
             forget_rate = float(_class_shares(data) @ of_classes)
         is_noisy = choice.noise_rate * weights.sum() >= 0.5  # else no label would be called wrong
-        quality = np.nan_to_num(probabilities[np.arange(len(data.codes)), data.codes])
+        quality = probabilities[np.arange(len(data.codes)), data.codes]
+        if is_noisy:
+            temperature = max(fit.temperature, 1.0)  # to rank labels, better too unsure than too sure
+            quality = probability_right(data.codes, probabilities, choice.noise_matrix, temperature)
         return NoiseEstimate(
             forget_rate=forget_rate,
             class_forget_rates=None if of_classes is None else torch.from_numpy(of_classes),
             noise_rate=choice.noise_rate if is_noisy else 0.0,
             noise_rate_std=choice.noise_rate_std,
             noise_matrix=torch.from_numpy(choice.noise_matrix if is_noisy else np.eye(data.n_classes)).clone(),
-            quality=torch.from_numpy(quality).double(),
+            quality=torch.from_numpy(np.nan_to_num(quality)).double(),
             probabilities=torch.from_numpy(probabilities).float() if with_probabilities else None,
             predicted=torch.from_numpy(probabilities.argmax(axis=1).astype(data.codes.dtype)),
             confidence=fit.confidence,
@@ -164,10 +173,10 @@ class CrossFit:
         return math.isnan(self._round[0])
 
     def _begin_round(self) -> None:
-        """Fresh networks; those of all candidates start alike."""
+        """A fresh pair for each half, which is to be all candidates at first."""
         self._round: tuple[float, ...] = next(self._rounds, ())
         self._trainers = [
-            Trainer(own, half, NoiseEstimate(0.0), [copy.deepcopy(each) for _ in self._round for each in pair])
+            Trainer(own, half, NoiseEstimate(0.0), [copy.deepcopy(each) for each in pair])
             for own, half, pair in zip(self._configs, self._halves, self._pairs, strict=True)
         ] if self._round else []  # fmt: skip
 
@@ -175,6 +184,8 @@ class CrossFit:
         """What each pair forgets in this epoch, of all classes alike until it is known what is wrong of each."""
         if self._adapts:
             rates = torch.tensor([self._forget_rate], device="cpu")
+        elif epoch < self._n_alike:
+            rates = torch.zeros(1, device="cpu")
         elif self._class_rates is not None:
             return torch.from_numpy(self._class_rates)
         else:
@@ -188,22 +199,31 @@ class CrossFit:
 
     def _continue_with_the_best(self) -> None:
         """Drop candidates that nothing speaks for; the others forget of each class what is wrong of it."""
-        candidates = [
-            self._candidate(rate, self._without_class_weights(self._predict(number)))
-            for number, rate in enumerate(self._round)
-        ]
-        kept = promising(candidates, N_PROMISING, self._weights[self._weights > 0])
+        candidates, counted = [], 0.0
+        for number, rate in enumerate(self._round):
+            probabilities = self._without_class_weights(self._predict(number))
+            candidates.append(self._candidate(rate, probabilities))
+            if number == 0:
+                counted = counted_rate(*self._labels(probabilities))
+        kept = promising(candidates, N_PROMISING, self._weights[self._weights > 0], counted)
         fit = max((each.fit for each in candidates), key=lambda each: each.log_evidence)
         self._round = tuple(self._round[number] for number in kept)
         if fit.rate:
             self._class_rates = np.stack([_class_rates(fit, self._data, each) for each in self._round])
-        self._trainers = [  # their epochs count from 0 again: with the same seed they would see the first batches again
+        self._go_on_with(kept)
+
+    def _go_on_with(self, pairs: list[int]) -> None:
+        """Trainers for copies of these pairs, in place of those of all.
+
+        Their epochs count from 0 again: with the same seed they would see the first batches again.
+        """
+        self._n_done += self._trainers[0].epoch
+        self._trainers = [
             Trainer(dataclasses.replace(each.config, seed=_seed(each.config.seed, 2)), each.data, each.noise_estimate, [
-                copy.deepcopy(network) for number in kept for network in each.networks[2 * number : 2 * number + 2]
+                copy.deepcopy(network) for number in pairs for network in each.networks[2 * number : 2 * number + 2]
             ])
             for each in self._trainers
         ]  # fmt: skip
-        self._n_done = self._dropping_epoch
 
     def _candidate(self, forget_rate: float, probabilities: np.ndarray) -> Candidate:
         counted = np.flatnonzero(self._weights)
@@ -288,11 +308,11 @@ def _first_half(data: TrainingData, seeds: list[int]) -> Tensor:
     return in_first
 
 
-def _n_epochs(config: TrainingConfig, n_samples: int) -> int:
-    """Epochs of each pair, for a fit on so many examples."""
+def _n_epochs(share: float, config: TrainingConfig, n_samples: int) -> int:
+    """Epochs of each pair, this share of those of the fit on so many examples."""
     n_steps = math.ceil(n_samples / 2 / config.batch_size)
     steps = min(n_steps, config.num_iter_per_epoch or n_steps)
-    return max(min(max(math.ceil(EPOCHS_SHARE * config.epochs), math.ceil(MINIMUM_STEPS / steps)), config.epochs), 2)
+    return max(min(max(math.ceil(share * config.epochs), math.ceil(MINIMUM_STEPS / steps)), config.epochs), 2)
 
 
 def _weights_that_count(data: TrainingData) -> np.ndarray:

@@ -4,12 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import expit, logit
 from torch import Tensor
 
 from skcoteach._arrays import blocks
 from skcoteach._training.device import sum_dtype
 from skcoteach._training.noise_estimate import NoiseEstimate
 from skcoteach.noise import find_issues
+
+#: Probabilities whose odds are averaged are kept so far from 0 and 1.
+ODDS_MARGIN = 0.001
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,8 @@ class LabelStatistics:
         )  # those of no weight may overflow
         predicted[unseen] = now.argmax(axis=1)
         if noise_estimate.quality is not None and noise_estimate.forget_rate > 0:
-            quality += noise_estimate.quality.numpy()
-            quality /= 2
+            for rows in blocks(len(quality)):
+                quality[rows] = _mean_by_odds(quality[rows], noise_estimate.quality[rows].numpy())
         rate = noise_estimate.forget_rate if noise_estimate.noise_rate is None else noise_estimate.noise_rate
         is_issue = find_issues(quality, weights, rate) & (weights > 0)
         if noise_estimate.predicted is not None:
@@ -152,6 +156,11 @@ class LabelStatistics:
             class_means = np.where(seen_by_class > 0, by_class / np.maximum(seen_by_class, 1), with_none)
             means[unseen] = class_means[self._codes[unseen]]
         return means
+
+
+def _mean_by_odds(*probabilities: np.ndarray) -> np.ndarray:
+    """The probability whose log odds are the mean of those of the given ones."""
+    return expit(np.mean([logit((each + ODDS_MARGIN) / (1 + 2 * ODDS_MARGIN)) for each in probabilities], axis=0))
 
 
 def _count_dtype(n: int) -> torch.dtype:

@@ -35,7 +35,7 @@ class NoiseEstimate:
     noise_matrix : Tensor of shape (n_classes, n_classes), float64, on the CPU, or None
         P(given | true).
     quality : Tensor of shape (n_samples,), float64, on the CPU, or None
-        Probability of the given label by networks that have not seen it.
+        How likely the given label is right, by networks that have not seen it.
     probabilities : Tensor of shape (n_samples, n_classes), float32, on the CPU, or None
         Of all classes by these; where they were asked for.
     predicted : Tensor of shape (n_samples,), of the type of the class numbers, on the CPU, or None

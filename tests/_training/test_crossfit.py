@@ -26,7 +26,7 @@ from torch import nn
 
 from skcoteach._errors import DivergedError
 from skcoteach._noise_counting import fitted_or_counted_noise
-from skcoteach._noise_likelihood import TEMPERATURES, fit_noise, smoothed
+from skcoteach._noise_likelihood import TEMPERATURES, fit_noise, probability_right, smoothed
 from skcoteach._training import crossfit
 from skcoteach._training.crossfit import (
     FORGET_RATES,
@@ -113,7 +113,8 @@ def run_scripted(codes, adaptive, plain=None, weights=None, *, trainer=Pairs, da
     """The trainers and the cross-fit, where pairs give these answers, stage by stage.
 
     ``side_by_side`` are those of pairs that are trained together, in the order of their forget rates; ``adaptive`` and
-    ``plain`` those of pairs that come one after the other. Of the former those that go on have new trainers.
+    ``plain`` those of pairs that come one after the other. The former have new trainers twice: when one pair becomes
+    all of them, and when some go on.
     """
     config = config_with(module=Answers, **{"epochs": 20, "batch_size": 100, "lr": 0.01} | fields)
     data = training_data(codes, weights) if data is None else data
@@ -122,6 +123,8 @@ def run_scripted(codes, adaptive, plain=None, weights=None, *, trainer=Pairs, da
     def make(config, half, noise_estimate, networks):
         trainers.append(trainer(config, half, noise_estimate, networks))
         scripts = side_by_side or [adaptive if len(trainers) <= 2 else plain or adaptive]
+        if side_by_side and len(trainers) <= 2:
+            return trainers[-1]  # which is not asked
         for number, network in enumerate(networks):
             network.stages = network.stages or [
                 torch.as_tensor(each, dtype=torch.float32, device="cpu") for each in scripts[number // 2]
@@ -218,9 +221,30 @@ def test_each_example_is_predicted_by_the_pair_that_it_does_not_belong_to():
         for trainer, examples in zip((first, second), predicted, strict=True):
             assert not set(examples) & set(trainer.data.drawn.tolist())
             assert trainer.networks[1].predicted == examples
-    estimate, expected = cross_fit.noise_estimate(), probabilities_of(NOISY)
-    np.testing.assert_allclose(estimate.quality, expected[np.arange(600), CODES], atol=1e-6)
+    estimate, expected = cross_fit.noise_estimate(with_probabilities=True), probabilities_of(NOISY)
+    np.testing.assert_allclose(estimate.probabilities, expected, atol=1e-6)
     np.testing.assert_array_equal(estimate.predicted, expected.argmax(axis=1))
+
+
+def test_without_noise_the_quality_of_a_label_is_its_probability():
+    estimate = estimated(CODES, [RIGHT])
+    assert estimate.noise_rate == 0
+    np.testing.assert_allclose(estimate.quality, probabilities_of(RIGHT)[np.arange(600), CODES], atol=1e-6)
+
+
+@pytest.mark.parametrize(("scale", "tempers"), [(0.3, False), (3.0, True)], ids=["unsure", "too sure"])
+def test_with_noise_it_is_the_probability_that_the_label_is_right_by_networks_no_surer_than_they_are(scale, tempers):
+    true = np.arange(900) % 3
+    codes = np.where((true == 0) & (np.random.default_rng(0).random(900) < 0.4), 1, true)
+    logits = scale * posteriors(true, n_classes=3)
+    estimate = estimated(codes, None, side_by_side=[[logits]] * 9)
+    matrix, temperature = (
+        estimate.noise_matrix.numpy(),
+        fit_noise(codes, probabilities_of(logits), np.ones(900)).temperature,
+    )
+    assert (temperature > 1) == tempers and estimate.noise_rate > 0.08
+    expected = probability_right(codes, probabilities_of(logits), matrix, temperature if tempers else 1.0)
+    np.testing.assert_allclose(estimate.quality, expected, atol=1e-5)
 
 
 def test_the_estimate_is_made_of_plain_values_on_the_host():
@@ -240,24 +264,24 @@ def test_probabilities_that_are_asked_for_are_of_single_precision():
 
 
 @pytest.mark.parametrize(
-    ("epochs", "n", "batch_size", "num_iter_per_epoch", "n_epochs"),
+    ("epochs", "n", "batch_size", "num_iter_per_epoch", "n_epochs", "n_side_by_side"),
     [
-        (100, 2000, 100, None, 30),  # 10 steps an epoch on a half
-        (101, 2000, 100, None, 31),
-        (10, 2000, 100, None, 6),  # 60 steps at least
-        (10, 2100, 100, None, 6),  # 11 steps an epoch
-        (100, 200, 100, None, 60),  # one step an epoch
-        (30, 200, 100, None, 30),  # no more epochs than the fit has
-        (100, 600, 100, None, 30),
-        (100, 2000, 100, 1, 60),  # no more than one step an epoch
-        (100, 2000, 100, 50, 30),
-        (5, 2000, 4, None, 2),  # 250 steps an epoch
-        (3, 2000, 4, None, 2),  # two epochs at least
-        (1, 2000, 4, None, 2),
+        (100, 2000, 100, None, 30, 26),  # 10 steps an epoch on a half
+        (101, 2000, 100, None, 31, 27),
+        (10, 2000, 100, None, 6, 6),  # 60 steps at least
+        (10, 2100, 100, None, 6, 6),  # 11 steps an epoch
+        (100, 200, 100, None, 60, 60),  # one step an epoch
+        (30, 200, 100, None, 30, 30),  # no more epochs than the fit has
+        (100, 600, 100, None, 30, 30),  # few examples
+        (100, 2000, 100, 1, 60, 60),  # no more than one step an epoch
+        (100, 2000, 100, 50, 30, 26),
+        (5, 2000, 4, None, 2, 2),  # 250 steps an epoch
+        (3, 2000, 4, None, 2, 2),  # two epochs at least
+        (1, 2000, 4, None, 2, 2),
     ],
 )
-def test_each_pair_takes_three_tenths_of_the_epochs_of_the_fit_and_60_steps_at_least(
-    epochs, n, batch_size, num_iter_per_epoch, n_epochs
+def test_each_pair_takes_a_part_of_the_epochs_of_the_fit_and_60_steps_at_least(
+    epochs, n, batch_size, num_iter_per_epoch, n_epochs, n_side_by_side
 ):
     codes = np.arange(n) % 2
     fields = {"epochs": epochs, "batch_size": batch_size, "num_iter_per_epoch": num_iter_per_epoch}
@@ -265,7 +289,7 @@ def test_each_pair_takes_three_tenths_of_the_epochs_of_the_fit_and_60_steps_at_l
     assert [trainer.epoch for trainer in trainers] == [n_epochs] * 4
     side_by_side = [[np.eye(2)[codes]]] * 9
     trainers, _ = run_scripted(codes, None, side_by_side=side_by_side, **fields)
-    assert [sum(trainer.epoch for trainer in trainers[half::2]) for half in range(2)] == [n_epochs] * 2
+    assert [sum(trainer.epoch for trainer in trainers[half::2]) for half in range(2)] == [n_side_by_side] * 2
 
 
 def test_a_step_is_an_epoch_on_one_of_the_halves_in_turn():
@@ -279,7 +303,8 @@ def test_a_step_is_an_epoch_on_one_of_the_halves_in_turn():
     for options in ({"adaptive": [NOISY]}, {"adaptive": None, "side_by_side": [[NOISY]] * 9}):
         ran.clear()
         trainers, _ = run_scripted(CODES, **options, trainer=Writing)
-        assert ran == [each for pair in (trainers[:2], trainers[2:]) for each in pair * pair[0].epoch]
+        pairs = [trainers[first : first + 2] for first in range(0, len(trainers), 2)]
+        assert ran == [each for pair in pairs for each in pair * pair[0].epoch]
 
 
 # --- one pair after the other ----------------------------------------------------------------------------------------
@@ -386,12 +411,13 @@ def test_pairs_that_are_trained_side_by_side_forget_more_or_less_and_at_first_of
     codes = np.arange(n) % 2
     scripts = [[posteriors(codes, 0.3)]] * len(rates)
     trainers, _ = run_scripted(codes, None, side_by_side=scripts, epochs=20)
-    n_epochs = trainers[0].epoch + trainers[2].epoch
+    n_epochs = sum(trainer.epoch for trainer in trainers[::2])
     warm_up = -(-3 * n_epochs // 10)
-    for trainer in trainers[:2]:
-        assert len(trainer.networks) == 2 * len(rates)
-        assert trainer.epoch == warm_up - (warm_up - n_epochs) // 7  # a seventh of the rest, rounded up
-        for epoch, of_pairs in enumerate(trainer.rates):
+    for before, trainer in zip(trainers[:2], trainers[2:4], strict=True):
+        assert len(before.networks) == 2 and len(trainer.networks) == 2 * len(rates)
+        assert before.rates == [alike([0.0])] * -(-warm_up // 3)  # one pair is all of them
+        assert before.epoch + trainer.epoch == warm_up - (warm_up - n_epochs) // 7  # a seventh of the rest, rounded up
+        for epoch, of_pairs in enumerate(trainer.rates, start=before.epoch):
             assert of_pairs == alike([min(epoch / warm_up, 1) * rate for rate in rates])
 
 
@@ -404,8 +430,8 @@ def test_after_the_warm_up_those_that_are_promising_go_on_in_new_trainers_with_w
     assert len(kept) == N_PROMISING
     scripts = [[NOISY + number / 100 if number in kept[1:] else WORSE] for number in range(9)]  # logits tell whose
     trainers, _ = run_scripted(CODES, None, side_by_side=scripts, epochs=20)
-    assert len(trainers) == 4
-    for before, after in zip(trainers[:2], trainers[2:], strict=True):
+    assert len(trainers) == 6
+    for before, after in zip(trainers[2:4], trainers[4:], strict=True):
         assert after.config.seed != before.config.seed  # other batches: their epochs count from 0 again
         assert dataclasses.replace(after.config, seed=before.config.seed) == before.config
         assert (after.data, after.noise_estimate) == (before.data, before.noise_estimate)
@@ -420,7 +446,7 @@ def test_after_the_warm_up_those_that_are_promising_go_on_in_new_trainers_with_w
 
 def test_where_no_noise_is_found_those_that_go_on_forget_as_before():
     trainers, cross_fit = run_scripted(CODES, None, side_by_side=[[RIGHT] if n < 4 else [WORSE] for n in range(9)])
-    for trainer in trainers[2:]:
+    for trainer in trainers[4:]:
         assert trainer.rates == [alike(FORGET_RATES_OF_FEW[:N_PROMISING])] * trainer.epoch
     estimate = cross_fit.noise_estimate()
     assert (estimate.forget_rate, estimate.class_forget_rates) == (0.0, None)
@@ -433,7 +459,7 @@ def test_where_noise_is_found_they_forget_of_each_class_what_is_wrong_of_it_and_
     learnt = posteriors(true, n_classes=3) + np.log([3.0, 1.0, 0.5])  # as networks do where classes are weighted
     trainers, _ = run_scripted(codes, None, side_by_side=[[learnt]] * 9, data=data)
     shares = np.bincount(codes, data.full_weights) / data.full_weights.sum()
-    for trainer in trainers[2:]:
+    for trainer in trainers[4:]:
         assert trainer.rates == [trainer.rates[0]] * trainer.epoch
         rates = np.array(trainer.rates[0])
         assert rates @ shares == pytest.approx([0.0, 0.1, 0.2])  # a sixth is wrong
@@ -636,13 +662,12 @@ def test_no_network_is_asked_about_an_example_that_it_has_trained_on(trainers):
 def test_probabilities_are_the_mean_of_both_networks_and_find_the_wrong_labels(trainers):
     X, codes = blobs()
     data = training_data(codes, X=X)
-    estimate = learnt(data).noise_estimate()
+    estimate = learnt(data).noise_estimate(with_probabilities=True)
     chosen = trainers[:2] if estimate.forget_rate else trainers[2:]
     for trainer in chosen:
         unseen = torch.tensor(sorted(trainer.networks[0].shown[False]))
         expected = predict(trainer.networks, data.inputs, mean_probabilities, unseen, n_classes=data.n_classes)
-        given = torch.from_numpy(codes)[unseen]
-        np.testing.assert_allclose(estimate.quality[unseen], expected[range(len(unseen)), given], atol=1e-6)
+        np.testing.assert_allclose(estimate.probabilities[unseen], expected, atol=1e-6)
         assert estimate.predicted[unseen].tolist() == expected.argmax(1).tolist()
     assert estimate.noise_rate == pytest.approx(0.1, abs=0.03)
     right = np.where(np.arange(len(X)) % 10 == 3, 1 - codes, codes)
@@ -656,31 +681,32 @@ def test_the_learning_rate_is_that_of_the_first_epochs_throughout(trainers):
     assert {record["lr"] for trainer in trainers for record in trainer.history} == {0.05}
 
 
-def test_pairs_side_by_side_start_alike_and_learn_more_or_less(trainers):
-    config = configured(module=chain, epochs=2)
+def pairs_of(tensors, n_pairs):
+    size = len(tensors) // n_pairs
+    return [tensors[number * size : (number + 1) * size] for number in range(n_pairs)]
+
+
+def test_pairs_side_by_side_start_as_one_pair_that_has_learnt_and_learn_more_or_less(trainers):
+    config = configured(module=chain, epochs=12)
     networks, data = networks_and_data(config, validated(*many(120)))
-    cross_fit = CrossFit(config, data)
-    for trainer in trainers:
-        assert len(trainer.networks) == 2 * len(FORGET_RATES_OF_FEW)
-        pairs = [bits(trainer.networks[number : number + 2]) for number in range(0, len(trainer.networks), 2)]
-        assert all(equal(pair, pairs[0]) for pair in pairs)
-    for _ in range(4):
-        cross_fit.run_step()
-    for trainer in trainers:
-        pairs = [bits(trainer.networks[number : number + 2]) for number in range(0, len(trainer.networks), 2)]
-        assert not any(equal(a, b) for i, a in enumerate(pairs) for b in pairs[:i])
-    assert cross_fit.is_finished
+    cross_fitted(config, data, networks)
+    assert len(trainers) == 6
+    n_pairs = len(FORGET_RATES_OF_FEW)
+    for before, after in zip(trainers[:2], trainers[2:4], strict=True):
+        assert not equal(bits(before.networks), before.at_first)
+        assert all(equal(pair, bits(before.networks)) for pair in pairs_of(after.at_first, n_pairs))
+        had = pairs_of(bits(after.networks), n_pairs)
+        assert not any(equal(a, b) for i, a in enumerate(had) for b in had[:i])
 
 
 def test_pairs_that_go_on_start_with_the_weights_they_had(trainers):
-    config = configured(module=chain, epochs=6)
+    config = configured(module=chain, epochs=12)
     networks, data = networks_and_data(config, validated(*many(120)))
     cross_fitted(config, data, networks)
-    assert len(trainers) == 4
-    for before, after in zip(trainers[:2], trainers[2:], strict=True):
-        had = [bits(before.networks[number : number + 2]) for number in range(0, len(before.networks), 2)]
-        n_tensors = len(after.at_first) // N_PROMISING
-        start = [after.at_first[number * n_tensors : (number + 1) * n_tensors] for number in range(N_PROMISING)]
+    assert len(trainers) == 6
+    for before, after in zip(trainers[2:4], trainers[4:], strict=True):
+        had = pairs_of(bits(before.networks), len(FORGET_RATES_OF_FEW))
+        start = pairs_of(after.at_first, N_PROMISING)
         going_on = [[number for number, pair in enumerate(had) if equal(pair, own)] for own in start]
         assert going_on[0] == [0] and sorted(going_on) == going_on
         assert all(len(numbers) == 1 for numbers in going_on) and len({*map(tuple, going_on)}) == N_PROMISING

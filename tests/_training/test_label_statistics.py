@@ -87,7 +87,8 @@ def test_quality_is_the_geometric_mean_of_the_probabilities_and_what_was_found_o
         statistics.add(*epoch([1] * 3, losses, [0, 0, 1], [True] * 3))
     assert statistics.labels(none_of(2), estimate(0.4), np.ones(3)).quality == pytest.approx([0.5, 0.25, 0.25])
     labels = statistics.labels(none_of(2), estimate(0.4, [0.9, 0.05, 0.85], [0, 0, 1]), np.ones(3))
-    assert labels.quality == pytest.approx([0.7, 0.15, 0.55])
+    odds = np.sqrt(np.array([1 * 9, (1 / 3) * (0.05 / 0.95), (1 / 3) * (0.85 / 0.15)]))  # geometric means
+    assert labels.quality == pytest.approx(odds / (1 + odds), abs=0.005)
     assert labels.is_issue.tolist() == [False, True, False]
 
 
@@ -103,9 +104,17 @@ def test_what_was_found_out_of_sample_does_not_count_where_nothing_is_forgotten(
     statistics = statistics_of([0, 1], 2)
     statistics.add(*epoch([1, 1], [0, np.log(2)], [0, 1], [True, True]))
     assert statistics.labels(none_of(2), estimate(0.0, [0.5, 0.25], [0, 1]), np.ones(2)).quality.tolist() == [1, 0.5]
-    assert statistics.labels(none_of(2), estimate(0.1, [0.5, 0.25], [0, 1]), np.ones(2)).quality.tolist() == [
-        0.75, 0.375
-    ]  # fmt: skip
+    both = statistics.labels(none_of(2), estimate(0.1, [0.5, 0.25], [0, 1]), np.ones(2)).quality
+    odds = np.sqrt(np.array([1.001 / 0.001, 0.251 / 0.751]))  # of 1 and 0.5, 0.5 and 0.25, each moved off 0 and 1
+    assert both == pytest.approx(odds / (1 + odds), abs=1e-3)
+
+
+@pytest.mark.parametrize("quality", [0.0, 1.0])
+def test_neither_decides_alone_however_sure_it_is(quality):
+    statistics = statistics_of([0, 1], 2)
+    statistics.add(*epoch([1, 1], -np.log([0.2, 0.8]), [0, 1], [True, True]))
+    low, high = statistics.labels(none_of(2), estimate(0.1, [quality] * 2, [0, 1]), np.ones(2)).quality
+    assert 0 < low < high < 1
 
 
 @pytest.mark.parametrize(("noise_rate", "n_issues"), [(None, 2), (0.0, 0), (0.26, 1), (0.8, 3)])

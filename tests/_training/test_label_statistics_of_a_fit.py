@@ -10,6 +10,7 @@ from _training.builders import N, X, Y, many, start
 
 from skcoteach._training import trainer as trainer_module
 from skcoteach._training.epoch_statistics import UNSEEN, EpochStatistics, in_steps
+from skcoteach._training.label_statistics import ODDS_MARGIN
 from skcoteach._training.noise_estimate import NoiseEstimate
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -155,7 +156,9 @@ def test_label_quality_is_averaged_with_the_probability_of_those_who_have_not_se
     script(losses=losses.tolist(), predicted=[(y + 1) % 3] * 2)
     training = start(X, y, weights, noise_estimate=found_for(y), epochs=2, num_gradual=1, precision="float64").run(2)
     fitted, labels = training.fitted(), labels_of(training)
-    expected = (np.exp(-losses.mean(axis=0)) + np.array([0.5, 0.3, 0.2])[y]) / 2
+    both = np.stack([np.exp(-losses.mean(axis=0)), np.array([0.5, 0.3, 0.2])[y]])
+    odds = ((both + ODDS_MARGIN) / (1 - both + ODDS_MARGIN)).prod(axis=0) ** 0.5  # a geometric mean
+    expected = odds / (1 + odds)
     np.testing.assert_allclose(fitted["label_quality_"], expected, rtol=1e-12)
     np.testing.assert_array_equal(labels.quality, fitted["label_quality_"])
     np.testing.assert_array_equal(labels.given, y)
