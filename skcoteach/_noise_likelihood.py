@@ -25,6 +25,8 @@ LOG_PRIOR -= np.logaddexp.reduce(LOG_PRIOR)
 PSEUDO_WEIGHT = 5.0
 #: A column of the noise matrix is settled when no entry moves by more.
 MATRIX_TOLERANCE, MAXIMUM_ITERATIONS, ITERATIONS_PER_TEMPERATURE = 1e-4, 60, 6
+#: Shares of true classes are settled when none of their parts moves by more.
+SHARE_TOLERANCE, MAXIMUM_SHARE_ITERATIONS = 1e-7, 2000
 #: The strength of the noise is found so exactly.
 STRENGTH_TOLERANCE = 1e-5
 #: Of more examples, so many are drawn.
@@ -182,6 +184,21 @@ def drawn(indices: np.ndarray, n: int) -> np.ndarray:
 def smoothed(pred_probs: np.ndarray) -> np.ndarray:
     """Probabilities none of which is zero, float64."""
     return (1 - UNIFORM_SHARE) * pred_probs.astype(np.float64) + UNIFORM_SHARE / pred_probs.shape[1]
+
+
+def likely_joint(matrix: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """P(given, true) by these noise matrix and shares of the given classes alone, (n_classes, n_classes).
+
+    The shares of the true classes are the most likely ones, by expectation maximisation; none is negative.
+    """
+    joint = matrix * given
+    for _ in range(MAXIMUM_SHARE_ITERATIONS):
+        before = joint
+        joint = matrix * joint.sum(axis=0)
+        joint *= (given / np.maximum(joint.sum(axis=1), np.finfo(float).tiny))[:, None]
+        if np.abs(joint - before).max() < SHARE_TOLERANCE:
+            break
+    return joint
 
 
 def probability_right(codes: np.ndarray, pred_probs: np.ndarray, matrix: np.ndarray, temperature: float) -> np.ndarray:

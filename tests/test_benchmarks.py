@@ -19,6 +19,7 @@ from cleanlab.experimental import coteaching
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import make_classification
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -206,6 +207,25 @@ def test_tables_prints_every_figure_and_stores_every_fit(tmp_path, capsys, monke
     for (noise, _, method), each in fits.items():
         assert each["accuracy"] > 0.7 and each["log_loss"] < 1 and 0 <= each["macro_recall"] <= 1
         assert ("average_precision" in each) == (noise > 0 and method != "forest")
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "pair"])
+def test_labels_of_tables_are_changed_to_any_class_or_to_the_next(kind, monkeypatch):
+    rates, seen = [], []
+
+    class Recording(DummyClassifier):
+        def fit(self, X, y):
+            seen.append(y)
+            return super().fit(X, y)
+
+    monkeypatch.setitem(tables.METHODS, "plain", lambda seed: Recording())
+    for noise in (0.0, 0.4):
+        (figures,) = tables.measure("digits", kind, noise, 0, ["plain"], None)
+        rates.append(figures["true_rate"])
+    right, noisy = seen
+    steps = set(((noisy - right) % 10).tolist())
+    assert rates[0] == 0 and rates[1] == (noisy != right).mean() == pytest.approx(0.4, abs=0.05)
+    assert steps == ({0, 1} if kind == "pair" else set(range(10)))
 
 
 def test_rates_of_tables_are_shown_beside_the_true_ones(capsys):

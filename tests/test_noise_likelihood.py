@@ -10,6 +10,7 @@ from skcoteach import _noise_likelihood
 from skcoteach._noise_likelihood import (
     MARGIN,
     fit_noise,
+    likely_joint,
     off_diagonal_part,
     probability_right,
     smoothed,
@@ -40,6 +41,32 @@ def test_log_likelihoods_are_those_of_the_given_labels_and_nothing_where_there_i
     tempered = smoothed(pred_probs) ** (1 / fit.temperature)
     likelihoods = ((tempered / tempered.sum(axis=1, keepdims=True)) * fit.matrix[labels]).sum(axis=1)
     np.testing.assert_allclose(fit.log_likelihoods, weights**0.5 * np.log(likelihoods), rtol=1e-9)
+
+
+# --- how many labels of a class are wrong ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["pair", "symmetric"])
+@pytest.mark.parametrize("shares", [[0.25, 0.25, 0.5], [0.04, 0.06, 0.9]])
+def test_given_classes_are_as_frequent_as_the_noise_makes_the_true_ones(kind, shares):
+    matrix = transition_matrix(kind, 0.3, 3)
+    expected = matrix * np.array(shares)
+    np.testing.assert_allclose(likely_joint(matrix, expected.sum(axis=1)), expected, atol=1e-4)
+
+
+def test_a_class_that_is_given_less_often_than_by_mistake_alone_is_the_true_one_of_none():
+    joint = likely_joint(symmetric_matrix(0.3, 2), np.array([0.75, 0.25]))
+    assert joint.sum(axis=1) == pytest.approx([0.75, 0.25])
+    assert 0 <= joint[1, 1] < 1e-3
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0.01, 1), min_size=2, max_size=5), st.floats(0.0, 0.45))
+def test_it_is_a_distribution_with_the_given_shares_whatever_they_are(given_shares, rate):
+    shares = np.array(given_shares) / sum(given_shares)
+    joint = likely_joint(symmetric_matrix(rate, len(shares)), shares)
+    assert joint.min() >= 0
+    assert joint.sum(axis=1) == pytest.approx(shares)
 
 
 # --- how likely a label is right -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from skcoteach._data.sampling import stratified_order
 from skcoteach._data.training_data import TrainingData
 from skcoteach._errors import DivergedError
 from skcoteach._noise_counting import counted_rate, fitted_or_counted_noise
-from skcoteach._noise_likelihood import MAXIMUM_EXAMPLES, NoiseFit, drawn, fit_noise, probability_right
+from skcoteach._noise_likelihood import MAXIMUM_EXAMPLES, NoiseFit, drawn, fit_noise, likely_joint, probability_right
 from skcoteach._training.choice_of_forget_rate import Candidate, choice_of_several, choice_of_two, promising
 from skcoteach._training.config import TrainingConfig
 from skcoteach._training.device import initial_weights, predictions, random_state
@@ -40,7 +40,7 @@ N_PROMISING, DROPPING_SHARE = 3, Fraction(1, 7)
 #: Part of the epochs of a fit that each pair is trained for, of many side by side and of others, and the steps that it
 #: takes at least, if the fit does.
 SIDE_BY_SIDE_SHARE, EPOCHS_SHARE, MINIMUM_STEPS = 0.26, 0.3, 60
-#: Part of the epochs of a pair in which its forget rate rises; side by side, they forget nothing for a third of it.
+#: Part of the epochs of a pair in which its forget rate rises; many side by side forget nothing for a third of it.
 WARM_UP_SHARE = 0.3
 #: More is never forgotten, however noisy the labels look at first.
 MAXIMUM_FORGET_RATE = 0.9
@@ -82,7 +82,7 @@ class CrossFit:
         share = SIDE_BY_SIDE_SHARE if self._joined and not is_few else EPOCHS_SHARE
         self._n_epochs = _n_epochs(share, config, len(data.drawn))
         self._warm_up = math.ceil(WARM_UP_SHARE * self._n_epochs)
-        self._n_alike = math.ceil(self._warm_up / 3)  # epochs for which all are one pair
+        self._n_alike = 0 if is_few else math.ceil(self._warm_up / 3)  # epochs for which all are one pair
         self._weights = _weights_that_count(data)
         self._candidates: list[tuple[float, np.ndarray]] = []  # forget rate, out-of-sample probabilities, float32
         self._forget_rate = 0.0
@@ -173,10 +173,11 @@ class CrossFit:
         return math.isnan(self._round[0])
 
     def _begin_round(self) -> None:
-        """A fresh pair for each half, which is to be all candidates at first."""
+        """Fresh networks: of all candidates, which start alike, or of one pair that is all of them at first."""
         self._round: tuple[float, ...] = next(self._rounds, ())
+        n_pairs = 1 if self._n_alike else len(self._round)
         self._trainers = [
-            Trainer(own, half, NoiseEstimate(0.0), [copy.deepcopy(each) for each in pair])
+            Trainer(own, half, NoiseEstimate(0.0), [copy.deepcopy(each) for _ in range(n_pairs) for each in pair])
             for own, half, pair in zip(self._configs, self._halves, self._pairs, strict=True)
         ] if self._round else []  # fmt: skip
 
@@ -337,16 +338,20 @@ def _class_rates(fit: NoiseFit, data: TrainingData, forget_rate: float) -> np.nd
     Where the most is forgotten of a class, the others make up for it.
     """
     counts = np.bincount(data.codes[data.drawn], data.sample_weights[data.drawn], data.n_classes)
-    wrong = (fit.joint.sum(axis=1) - fit.joint.diagonal()) * counts.sum()
-    pulled = 0.0 if fit.is_symmetric else PULL_TO_ALL  # a free noise matrix knows single classes less well
+    joint, pulled = fit.joint, PULL_TO_ALL  # a free noise matrix knows single classes less well
+    if fit.is_symmetric:
+        joint, pulled = likely_joint(fit.matrix, counts / counts.sum()), 0.0
+    wrong = (joint.sum(axis=1) - joint.diagonal()) * counts.sum()
     wrong = (wrong + pulled * fit.rate) / np.maximum(counts + pulled, 1)
     shares = _class_shares(data)
-    rates = wrong
-    for _ in range(10):
-        free = rates < MAXIMUM_CLASS_RATE
-        left = forget_rate - shares[~free] @ rates[~free]
-        amount = shares[free] @ rates[free]
+    rates, is_full = np.zeros(data.n_classes), np.zeros(data.n_classes, dtype=bool)
+    for _ in range(data.n_classes):
+        left = forget_rate - MAXIMUM_CLASS_RATE * shares[is_full].sum()
+        amount = shares[~is_full] @ wrong[~is_full]
         if amount <= 0:
             break
-        rates = np.where(free, np.minimum(rates * max(left / amount, 0.0), MAXIMUM_CLASS_RATE), rates)
-    return rates
+        rates = np.where(is_full, MAXIMUM_CLASS_RATE, wrong * max(left / amount, 0.0))
+        if rates.max() <= MAXIMUM_CLASS_RATE:
+            break
+        is_full |= rates > MAXIMUM_CLASS_RATE
+    return np.minimum(rates, MAXIMUM_CLASS_RATE)

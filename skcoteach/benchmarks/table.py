@@ -69,7 +69,6 @@ def small_batches() -> str:
 def noise() -> str:
     """Estimated noise rates, and how well the label issues are ranked."""
     digits_, mnist = (_stored(f"noise-{dataset}")["figures"][dataset] for dataset in ("digits", "mnist"))
-    mnist |= _stored("noise-mnist-pair-0.4")["figures"]["mnist"]  # again, as it had not been found
     rows = []
     for cell in digits_:
         row = [cell]
@@ -180,6 +179,24 @@ def real_tables() -> str:
     return table(["table", *wrong, "error of the rate"], rows)
 
 
+def pair_tables() -> str:
+    """Accuracy on tables of three and more classes where labels take the next class."""
+    runs = _stored("tables-pair")["runs"]
+    rows = []
+    for name, noise_rate in dict.fromkeys((run["table"], run["noise"]) for run in runs):
+        own = [run for run in runs if (run["table"], run["noise"]) == (name, noise_rate)]
+        of_method = {
+            method: [run for run in own if run["method"] == method] for method in ("default", "plain", "forest")
+        }
+        rates = (np.mean([run[each] for run in of_method["default"]]) for each in ("true_rate", "noise_rate_"))
+        row = [name + " *" * (name in TUNED_ON), "{:.3f} → {:.3f}".format(*rates)]
+        for each in of_method.values():
+            row.append("{:.3f} ± {:.3f}".format(*mean_and_error([run["accuracy"] for run in each])))
+        precisions = (np.mean([run["average_precision"] for run in of_method[each]]) for each in ("default", "plain"))
+        rows.append([*row, " / ".join(f"{each:.3f}" for each in precisions)])
+    return table(["table", "true rate → estimated", "default", "plain", "forest", "label issues"], rows)
+
+
 def peers() -> str:
     """Means over the real tables of every method: a row for each, clean / 0.2 / 0.4."""
     runs = _stored("tables-default")["runs"] + _stored("tables-peers")["runs"]
@@ -234,8 +251,8 @@ def files() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     each.__name__.replace("_", "-"): each
     for each in (
-        comparison, digits, accuracy, ablation, small_batches, noise, speed, real_tables, peers, human_labels,
-        reliability, processes, files,
+        comparison, digits, accuracy, ablation, small_batches, noise, speed, real_tables, pair_tables, peers,
+        human_labels, reliability, processes, files,
     )
 }  # fmt: skip
 

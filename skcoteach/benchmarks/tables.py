@@ -1,8 +1,8 @@
 """Real tables: the defaults beside plain networks, forests, boosting and logistic regression, clean and with noise.
 
 Fifteen tables of the KEEL repository (``tables.npz`` in the folder of ``--data``), five of them with a rare class, or
-scikit-learn's digits. 30 % are held out for testing, stratified, with true labels. Noise is symmetric (for two classes
-this is pair noise, too). All methods see the same split, noise and seed.
+scikit-learn's digits. 30 % are held out for testing, stratified, with true labels. Noise is symmetric, or pair noise,
+which is the same for two classes. All methods see the same split, noise and seed.
 """
 
 import argparse
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--tables", nargs="+", choices=[*TABLES, "digits"], default=list(TABLES), help="all of KEEL")
     parser.add_argument("--noise", nargs="+", type=rate, default=[0.0, 0.2, 0.4], help="noise rates (0 0.2 0.4)")
+    parser.add_argument("--kind", choices=("symmetric", "pair"), default="symmetric", help="of noise (symmetric)")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="all")
     parser.add_argument("--seeds", type=count, default=5, help="number of splits, noise draws and networks (5)")
     parser.add_argument("--first-seed", type=int, default=0, help="(0) 100 and more for tuning")
@@ -66,13 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=new_file, metavar="FILE", help="store the figures there, too")
 
 
-def measure(name: str, noise: float, seed: int, methods: list[str], folder: str | None) -> list[dict]:
-    """All figures of one table, noise rate and seed: a dict for each method."""
+def measure(name: str, kind: str, noise: float, seed: int, methods: list[str], folder: str | None) -> list[dict]:
+    """All figures of one table, kind and rate of noise, and seed: a dict for each method."""
     torch.set_num_threads(1)
     X, y = real_table(name, folder)
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
     n_classes = int(y.max()) + 1
-    given = noisy_labels(y_train, transition_matrix("symmetric", noise, n_classes), FIRST_NOISE_SEED + seed)
+    given = noisy_labels(y_train, transition_matrix(kind, noise, n_classes), FIRST_NOISE_SEED + seed)
     wrong = given != y_train
     return [
         {"table": name, "noise": noise, "seed": seed, "method": method}
@@ -118,7 +119,7 @@ def run(options: argparse.Namespace) -> None:
     tasks = [(name, noise, seed) for name in options.tables for noise in options.noise for seed in seeds]
     runs: list[dict] = []
     with Parallel(n_jobs=options.jobs, return_as="generator") as parallel:
-        calls = (delayed(measure)(*task, options.methods, options.data) for task in tasks)
+        calls = (delayed(measure)(name, options.kind, *rest, options.methods, options.data) for name, *rest in tasks)
         for (name, noise, seed), measured in zip(tasks, parallel(calls), strict=True):
             runs += measured
             if seed == seeds[-1]:
@@ -128,6 +129,7 @@ def run(options: argparse.Namespace) -> None:
     show_rates(runs)
     if options.json:
         given = ["--tables", *options.tables, "--noise", *map(str, options.noise), "--methods", *options.methods]
+        given += ["--kind", options.kind] * (options.kind != "symmetric")
         given += ["--seeds", str(options.seeds), "--first-seed", str(options.first_seed)]
         write_json(options.json, ["tables", *given], {"runs": runs})
 

@@ -26,7 +26,7 @@ from torch import nn
 
 from skcoteach._errors import DivergedError
 from skcoteach._noise_counting import fitted_or_counted_noise
-from skcoteach._noise_likelihood import TEMPERATURES, fit_noise, probability_right, smoothed
+from skcoteach._noise_likelihood import TEMPERATURES, fit_noise, probability_right, smoothed, symmetric_matrix
 from skcoteach._training import crossfit
 from skcoteach._training.crossfit import (
     FORGET_RATES,
@@ -113,8 +113,8 @@ def run_scripted(codes, adaptive, plain=None, weights=None, *, trainer=Pairs, da
     """The trainers and the cross-fit, where pairs give these answers, stage by stage.
 
     ``side_by_side`` are those of pairs that are trained together, in the order of their forget rates; ``adaptive`` and
-    ``plain`` those of pairs that come one after the other. The former have new trainers twice: when one pair becomes
-    all of them, and when some go on.
+    ``plain`` those of pairs that come one after the other. The former have new trainers when some go on and, of many
+    examples, when one pair becomes all of them.
     """
     config = config_with(module=Answers, **{"epochs": 20, "batch_size": 100, "lr": 0.01} | fields)
     data = training_data(codes, weights) if data is None else data
@@ -123,8 +123,8 @@ def run_scripted(codes, adaptive, plain=None, weights=None, *, trainer=Pairs, da
     def make(config, half, noise_estimate, networks):
         trainers.append(trainer(config, half, noise_estimate, networks))
         scripts = side_by_side or [adaptive if len(trainers) <= 2 else plain or adaptive]
-        if side_by_side and len(trainers) <= 2:
-            return trainers[-1]  # which is not asked
+        if side_by_side and len(networks) == 2:
+            return trainers[-1]  # all of them at first; not asked
         for number, network in enumerate(networks):
             network.stages = network.stages or [
                 torch.as_tensor(each, dtype=torch.float32, device="cpu") for each in scripts[number // 2]
@@ -413,11 +413,16 @@ def test_pairs_that_are_trained_side_by_side_forget_more_or_less_and_at_first_of
     trainers, _ = run_scripted(codes, None, side_by_side=scripts, epochs=20)
     n_epochs = sum(trainer.epoch for trainer in trainers[::2])
     warm_up = -(-3 * n_epochs // 10)
-    for before, trainer in zip(trainers[:2], trainers[2:4], strict=True):
-        assert len(before.networks) == 2 and len(trainer.networks) == 2 * len(rates)
-        assert before.rates == [alike([0.0])] * -(-warm_up // 3)  # one pair is all of them
-        assert before.epoch + trainer.epoch == warm_up - (warm_up - n_epochs) // 7  # a seventh of the rest, rounded up
-        for epoch, of_pairs in enumerate(trainer.rates, start=before.epoch):
+    assert len(trainers) == (4 if n < 1000 else 6)
+    for number, trainer in enumerate(trainers[-4:-2]):
+        assert len(trainer.networks) == 2 * len(rates)
+        n_before = 0
+        if n >= 1000:  # one pair is all of them
+            assert len(trainers[number].networks) == 2
+            n_before = -(-warm_up // 3)
+            assert trainers[number].rates == [alike([0.0])] * n_before
+        assert n_before + trainer.epoch == warm_up - (warm_up - n_epochs) // 7  # a seventh of the rest, rounded up
+        for epoch, of_pairs in enumerate(trainer.rates, start=n_before):
             assert of_pairs == alike([min(epoch / warm_up, 1) * rate for rate in rates])
 
 
@@ -430,8 +435,8 @@ def test_after_the_warm_up_those_that_are_promising_go_on_in_new_trainers_with_w
     assert len(kept) == N_PROMISING
     scripts = [[NOISY + number / 100 if number in kept[1:] else WORSE] for number in range(9)]  # logits tell whose
     trainers, _ = run_scripted(CODES, None, side_by_side=scripts, epochs=20)
-    assert len(trainers) == 6
-    for before, after in zip(trainers[2:4], trainers[4:], strict=True):
+    assert len(trainers) == 4
+    for before, after in zip(trainers[:2], trainers[2:], strict=True):
         assert after.config.seed != before.config.seed  # other batches: their epochs count from 0 again
         assert dataclasses.replace(after.config, seed=before.config.seed) == before.config
         assert (after.data, after.noise_estimate) == (before.data, before.noise_estimate)
@@ -446,7 +451,7 @@ def test_after_the_warm_up_those_that_are_promising_go_on_in_new_trainers_with_w
 
 def test_where_no_noise_is_found_those_that_go_on_forget_as_before():
     trainers, cross_fit = run_scripted(CODES, None, side_by_side=[[RIGHT] if n < 4 else [WORSE] for n in range(9)])
-    for trainer in trainers[4:]:
+    for trainer in trainers[2:]:
         assert trainer.rates == [alike(FORGET_RATES_OF_FEW[:N_PROMISING])] * trainer.epoch
     estimate = cross_fit.noise_estimate()
     assert (estimate.forget_rate, estimate.class_forget_rates) == (0.0, None)
@@ -459,7 +464,7 @@ def test_where_noise_is_found_they_forget_of_each_class_what_is_wrong_of_it_and_
     learnt = posteriors(true, n_classes=3) + np.log([3.0, 1.0, 0.5])  # as networks do where classes are weighted
     trainers, _ = run_scripted(codes, None, side_by_side=[[learnt]] * 9, data=data)
     shares = np.bincount(codes, data.full_weights) / data.full_weights.sum()
-    for trainer in trainers[4:]:
+    for trainer in trainers[2:]:
         assert trainer.rates == [trainer.rates[0]] * trainer.epoch
         rates = np.array(trainer.rates[0])
         assert rates @ shares == pytest.approx([0.0, 0.1, 0.2])  # a sixth is wrong
@@ -540,6 +545,38 @@ def test_of_each_given_class_as_much_is_forgotten_as_is_wrong_of_it_and_so_much_
     assert estimate.forget_rate == pytest.approx(estimate.noise_rate, abs=1e-6)
     assert rates[1] > 4 * max(rates[0], rates[2])
     assert (rates >= 0).all() and (rates <= MAXIMUM_CLASS_RATE).all()
+
+
+def rare_with_noise(forget_rate, rate=0.35):
+    """Of 1,000 examples 60 are of class 1; what is forgotten of both if labels are wrong like that."""
+    true = np.arange(1000) % 50 < 3
+    codes = np.where(np.random.default_rng(0).permutation(1000) < 1000 * rate, ~true, true).astype(int)
+    fit = dataclasses.replace(
+        fit_noise(codes, np.eye(2)[codes], np.ones(1000)),
+        rate=rate,
+        matrix=symmetric_matrix(rate, 2),
+        joint=np.full((2, 2), 0.25),  # as by networks that know nothing
+        n_exchanged=2,
+    )
+    wrong = np.array([(codes != true)[codes == k].mean() for k in range(2)])
+    return crossfit._class_rates(fit, training_data(codes), forget_rate), wrong, np.bincount(codes) / 1000
+
+
+def test_of_a_rare_class_nearly_all_is_forgotten_where_nearly_all_that_is_called_so_is_another():
+    """Whatever the networks say of single examples: symmetric noise and the given labels tell how many are wrong."""
+    rates, wrong, shares = rare_with_noise(0.35)
+    assert wrong[1] > 0.85 > 0.1 > wrong[0]
+    assert rates == pytest.approx(wrong, abs=0.05)
+    assert shares @ rates == pytest.approx(0.35)
+
+
+@pytest.mark.parametrize(("forget_rate", "is_full"), [(0.1, False), (0.3, False), (0.43, True), (0.6, True)])
+def test_less_or_more_is_forgotten_of_each_in_proportion_until_it_is_the_most(forget_rate, is_full):
+    rates, wrong, shares = rare_with_noise(forget_rate)
+    assert shares @ rates == pytest.approx(forget_rate)
+    assert (rates[1] == MAXIMUM_CLASS_RATE) == is_full
+    if not is_full:
+        assert rates[0] / rates[1] == pytest.approx(wrong[0] / wrong[1], abs=0.05)
 
 
 def test_of_no_class_all_is_forgotten():
@@ -686,25 +723,30 @@ def pairs_of(tensors, n_pairs):
     return [tensors[number * size : (number + 1) * size] for number in range(n_pairs)]
 
 
-def test_pairs_side_by_side_start_as_one_pair_that_has_learnt_and_learn_more_or_less(trainers):
+@pytest.mark.parametrize(("n", "rates"), [(120, FORGET_RATES_OF_FEW), (1000, FORGET_RATES)])
+def test_pairs_side_by_side_start_alike_and_learn_more_or_less(trainers, n, rates):
+    """Of many examples, one pair has learnt for them all before."""
     config = configured(module=chain, epochs=12)
-    networks, data = networks_and_data(config, validated(*many(120)))
+    networks, data = networks_and_data(config, validated(*many(n)))
     cross_fitted(config, data, networks)
-    assert len(trainers) == 6
-    n_pairs = len(FORGET_RATES_OF_FEW)
-    for before, after in zip(trainers[:2], trainers[2:4], strict=True):
-        assert not equal(bits(before.networks), before.at_first)
-        assert all(equal(pair, bits(before.networks)) for pair in pairs_of(after.at_first, n_pairs))
-        had = pairs_of(bits(after.networks), n_pairs)
+    assert len(trainers) == (4 if n < 1000 else 6)
+    for trainer in trainers[-4:-2]:
+        assert all(
+            equal(pair, pairs_of(trainer.at_first, len(rates))[0]) for pair in pairs_of(trainer.at_first, len(rates))
+        )
+        had = pairs_of(bits(trainer.networks), len(rates))
         assert not any(equal(a, b) for i, a in enumerate(had) for b in had[:i])
+    for before, after in zip(trainers[:-4], trainers[-4:-2], strict=False):
+        assert not equal(bits(before.networks), before.at_first)
+        assert equal(pairs_of(after.at_first, len(rates))[0], bits(before.networks))
 
 
 def test_pairs_that_go_on_start_with_the_weights_they_had(trainers):
     config = configured(module=chain, epochs=12)
     networks, data = networks_and_data(config, validated(*many(120)))
     cross_fitted(config, data, networks)
-    assert len(trainers) == 6
-    for before, after in zip(trainers[2:4], trainers[4:], strict=True):
+    assert len(trainers) == 4
+    for before, after in zip(trainers[:2], trainers[2:], strict=True):
         had = pairs_of(bits(before.networks), len(FORGET_RATES_OF_FEW))
         start = pairs_of(after.at_first, N_PROMISING)
         going_on = [[number for number, pair in enumerate(had) if equal(pair, own)] for own in start]
