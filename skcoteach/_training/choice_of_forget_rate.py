@@ -24,7 +24,7 @@ NEARLY = 0.03
 MINIMUM_OF_CERTAIN = 0.05
 #: Networks that predict given labels more often by so large a part of the noise rate, where they have seen them, learn
 #: wrong labels by heart.
-LEARNT_BY_HEART = 0.25
+LEARNT_BY_HEART = 0.15
 #: So well candidates say what is best.
 SPACING = 0.1
 

@@ -272,7 +272,7 @@ def test_so_it_is_where_three_or_more_classes_are_given_for_each_other_alike():
 @pytest.mark.parametrize(
     "options",
     [
-        {"gap": 0.08},
+        {"gap": 0.05},
         {"gap": -0.1},
         {"counted": 0.0},
         {"counted": 0.0, "matrix": lambda rate: symmetric_matrix(rate, 2)},

@@ -10,7 +10,6 @@ from cleanlab import Datalab
 from cleanlab.classification import CleanLearning
 from helpers import LABELS_OF_EVERY_KIND, Items, auto, noisy_blobs
 from numpy.testing import assert_array_equal
-from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
@@ -89,22 +88,25 @@ def test_label_issues_have_the_columns_of_cleanlab(kind, noisy, cross_validated)
     assert issues.dtypes.to_dict() == cross_validated.dtypes.to_dict()
 
 
-def test_label_issues_are_nearly_those_of_cleanlab(found, cross_validated):
-    issues = found.get_label_issues()
+def test_label_issues_are_nearly_those_of_cleanlab(noisy, found, cross_validated):
+    """Their order is another one, as they go by the noise matrix, too; wrong labels are named as well."""
+    wrong, issues = noisy[1] != noisy[2], found.get_label_issues()
     assert (issues["is_label_issue"] == cross_validated["is_label_issue"]).mean() > 0.95
     assert (issues["predicted_label"] == cross_validated["predicted_label"]).mean() > 0.95
-    assert spearmanr(issues["label_quality"], cross_validated["label_quality"]).statistic > 0.7
+    ours, theirs = (average_precision_score(wrong, -each["label_quality"]) for each in (issues, cross_validated))
+    assert ours > theirs - 0.005
 
 
-def test_datalab_ranks_the_labels_alike(noisy, found):
+def test_datalab_names_the_same_labels(noisy, found):
     X, given, true = noisy
     lab = Datalab({"y": given}, label_name="y", task="classification", verbosity=0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The inplace keyword")  # which cleanlab uses
         lab.find_issues(pred_probs=found.predict_proba(X), issue_types={"label": {}})
     theirs, ours = lab.get_issues("label"), found.get_label_issues()
-    assert spearmanr(theirs["label_score"], found.label_quality_).statistic > 0.9
     assert (theirs["is_label_issue"] == ours["is_label_issue"]).mean() > 0.95
     assert (theirs["predicted_label"] == ours["predicted_label"]).mean() > 0.97
-    for scores in (theirs["label_score"], found.label_quality_):
-        assert average_precision_score(given != true, -scores) > 0.9
+    precisions = [
+        average_precision_score(given != true, -each) for each in (found.label_quality_, theirs["label_score"])
+    ]
+    assert min(precisions) > 0.9 and precisions[0] > precisions[1] - 0.005

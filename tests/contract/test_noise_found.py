@@ -6,6 +6,7 @@ from helpers import Net, assert_same_weights, auto, noisy_blobs, told, without_d
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import make_classification
 from sklearn.metrics import average_precision_score, f1_score
+from sklearn.model_selection import train_test_split
 
 from skcoteach import CoTeachingClassifier
 from skcoteach.benchmarks.common import transition_matrix
@@ -49,6 +50,22 @@ def test_noise_is_found_and_its_labels_are_the_issues(kind, rate, n_classes):
         assert f1_score(wrong, issues["is_label_issue"]) > 0.85
     else:
         assert estimator.noise_rate_ == 0 and (matrix == np.eye(n_classes)).all()
+
+
+def test_labels_of_the_next_class_are_found_though_networks_learn_the_mixture_and_classes_overlap():
+    """Plain networks then explain the given labels at least as well as noise does."""
+    X, true = make_classification(
+        3000, 12, n_informative=6, n_classes=6, n_clusters_per_class=1, class_sep=1.5, flip_y=0, random_state=0
+    )
+    X, X_test, true, y_test = train_test_split(X, true, random_state=0)
+    wrong = np.random.default_rng(0).random(len(X)) < 0.4
+    given = np.where(wrong, (true + 1) % 6, true)
+    estimator = CoTeachingClassifier(random_state=0).fit(X, given)
+    plain = CoTeachingClassifier(forget_rate=0.0, random_state=0).fit(X, given)
+    assert estimator.noise_rate_ == pytest.approx(wrong.mean(), abs=0.06)
+    assert estimator.score(X_test, y_test) > plain.score(X_test, y_test) + 0.08
+    found, with_plain = (average_precision_score(wrong, -each.label_quality_) for each in (estimator, plain))
+    assert found > with_plain + 0.1
 
 
 @pytest.mark.parametrize("n_odd", [1, 5])
