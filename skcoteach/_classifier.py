@@ -283,8 +283,8 @@ class CoTeachingClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     cross_fit_probabilities_ : ndarray of shape (n_samples, n_classes), float64
         Of each training example, by networks that were trained on the other half of the data, for a quarter to a third
-        of the epochs; of the given labels as they are, ``class_weight`` left out. With ``cross_fit_probabilities=True``,
-        where there were enough data. Not there after ``partial_fit``.
+        of the epochs; of the given labels as they are, ``class_weight`` left out. With
+        ``cross_fit_probabilities=True``, where there were enough data. Not there after ``partial_fit``.
 
     References
     ----------

@@ -150,8 +150,9 @@ def choose(
     each other: overlapping classes without noise, and a candidate that finds as much noise of this kind as it forgets.
     The likelihood cannot tell them apart, so the latter is taken if it predicts the given labels as often, within two
     standard errors; of several such candidates, the one that forgets the most. If labels contradict the most confident
-    predictions whatever the example looks like, overlap is no explanation. Then the candidate with the most evidence is
-    taken that predicts the given labels as often and finds noise of this kind, about as much as is counted.
+    predictions whatever the example looks like, overlap is no explanation. Then one that predicts the given labels more
+    often by two standard errors need not forget what it finds. If still less noise is found than is counted, the
+    candidate with the most evidence is taken that predicts the given labels as often and finds about so much.
 
     Parameters
     ----------
@@ -179,6 +180,8 @@ def choose(
         for each in sorted(consistent, key=lambda each: -forget_rates[each])
         if _as_often_right(candidates[each].right, candidates[chosen].right, weights)
     ]
+    if counted > 0:
+        contradicting += _better_with_noise(candidates, weights)
     found = float(rates[contradicting[0]]) if contradicting else rate
     if found < COUNTED_SHARE * counted:
         contradicting = _that_find(counted, candidates, weights) or contradicting
@@ -231,7 +234,7 @@ def promising(candidates: Sequence[Candidate], n: int, weights: np.ndarray, coun
     """So many candidates that are worth while to go on with, in their order.
 
     The first one, which is to forget nothing; the consistent one that forgets the most, or else the best of those that
-    find the noise that is counted, see :func:`choose`; and those with the most evidence.
+    :func:`choose` could take for another reason; and those with the most evidence.
     """
     forget_rates, *_ = _numbers(candidates)
     evidence, *_ = _evidence(candidates)
@@ -240,7 +243,8 @@ def promising(candidates: Sequence[Candidate], n: int, weights: np.ndarray, coun
     if len(consistent):
         kept.add(int(consistent[forget_rates[consistent].argmax()]))
     else:
-        kept.update(_that_find(counted, candidates, weights)[:1])
+        better = _better_with_noise(candidates, weights) if counted > 0 else []
+        kept.update((better or _that_find(counted, candidates, weights))[:1])
     for each in np.argsort(-evidence, kind="stable"):
         if len(kept) < n:
             kept.add(int(each))
@@ -282,6 +286,21 @@ def _is_consistent(candidates: Sequence[Candidate]) -> np.ndarray:
     forget_rates, rates, _ = _numbers(candidates)
     enough = (forget_rates >= MINIMUM_OF_CONSISTENT) & (rates >= CONSISTENT_SHARE * forget_rates)
     return _is_of_certain_classes(candidates) & enough
+
+
+def _better_with_noise(candidates: Sequence[Candidate], weights: np.ndarray) -> list[int]:
+    """Candidates that find noise of certain classes, and predict the given labels more often than the best by evidence.
+
+    More often by two standard errors, where the evidence speaks of less than half as much noise. The one that does so
+    the most often comes first.
+    """
+    forget_rates, rates, _ = _numbers(candidates)
+    evidence, rate, _ = _evidence(candidates)
+    best = candidates[int(evidence.argmax())].right
+    enough = (forget_rates >= MINIMUM_OF_CONSISTENT) & (rate < rates / 2)
+    found = np.flatnonzero(_is_of_certain_classes(candidates) & enough).tolist()
+    better = [each for each in found if not _as_often_right(best, candidates[each].right, weights)]
+    return sorted(better, key=lambda each: -(weights @ candidates[each].right))
 
 
 def _that_find(counted: float, candidates: Sequence[Candidate], weights: np.ndarray) -> list[int]:

@@ -340,7 +340,9 @@ def _class_rates(fit: NoiseFit, data: TrainingData, forget_rate: float) -> np.nd
     counts = np.bincount(data.codes[data.drawn], data.sample_weights[data.drawn], data.n_classes)
     joint, pulled = fit.joint, PULL_TO_ALL  # a free noise matrix knows single classes less well
     if fit.is_symmetric:
-        joint, pulled = likely_joint(fit.matrix, counts / counts.sum()), 0.0
+        pulled = 0.0
+        if data.n_classes == 2:  # of more classes, single counts say less than the networks
+            joint = likely_joint(fit.matrix, counts / counts.sum())
     wrong = (joint.sum(axis=1) - joint.diagonal()) * counts.sum()
     wrong = (wrong + pulled * fit.rate) / np.maximum(counts + pulled, 1)
     shares = _class_shares(data)

@@ -135,6 +135,19 @@ def test_but_only_noise_among_some_of_three_classes_that_overlap_cannot_explain(
     assert chosen(mixture(), other, counted=counted)[0] == 0
 
 
+@pytest.mark.parametrize(("gain", "expected"), [(0.003, 0), (0.005, 1), (0.1, 1)])
+def test_or_if_it_certainly_predicts_more_of_them_whatever_is_counted(gain, expected):
+    assert chosen(mixture(), candidate(0.5, 0.35, -260.0, right=0.7 + gain), counted=0.51)[0] == expected
+    assert chosen(mixture(), candidate(0.5, 0.35, -260.0, right=0.7 + gain), counted=0.0)[0] == 0
+
+
+def test_of_several_that_predict_more_of_them_the_most_often_right_is_taken():
+    others = [
+        candidate(rate, 0.35, -260.0 - rate, right=right) for rate, right in ((0.4, 0.8), (0.5, 0.85), (0.65, 0.82))
+    ]
+    assert chosen(mixture(), *others, counted=0.51)[0] == 2
+
+
 @pytest.mark.parametrize(("above", "expected"), [(-0.01, 0), (0.01, 1)])
 def test_three_quarters_of_what_is_counted_are_to_be_found(above, expected):
     assert chosen(mixture(), candidate(0.5, 0.4 * (COUNTED_SHARE + above), -260.0), counted=0.4)[0] == expected
@@ -435,6 +448,16 @@ def test_how_many_labels_are_predicted_does_not_count_half_way():
 def test_where_none_is_consistent_the_best_that_finds_what_is_counted_goes_on(counted, expected):
     others = [candidate(0.1, 0.0, -1.0), candidate(0.4, 0.35, -700.0), candidate(0.5, 0.4, -600.0)]
     assert gone_on_with(2, mixture(), *others, counted=counted) == expected
+
+
+@pytest.mark.parametrize(("right", "expected"), [(0.85, [0, 3]), (0.703, [0, 1])])
+def test_or_the_one_that_is_certainly_the_most_often_right(right, expected):
+    others = [
+        candidate(0.1, 0.0, -1.0),
+        candidate(0.4, 0.35, -600.0, right=min(right, 0.8)),
+        candidate(0.5, 0.4, -700.0, right=right),
+    ]
+    assert gone_on_with(2, mixture(), *others, counted=0.51) == expected
 
 
 def test_those_that_find_it_predict_the_given_labels_as_often():
