@@ -33,6 +33,7 @@ from skcoteach._data.training_data import TrainingData
 from skcoteach._fitted import MAXIMUM_TEMPERATURE, MINIMUM_TEMPERATURE, go_on
 from skcoteach._noise_likelihood import drawn
 from skcoteach._training import crossfit
+from skcoteach._training.label_statistics import ODDS_MARGIN
 from skcoteach._training.noise_estimate import NoiseEstimate
 from skcoteach._training.trainer import Trainer
 from skcoteach.noise import find_issues
@@ -166,7 +167,8 @@ def test_out_of_sample_probabilities_count_in_the_quality_only_where_something_i
             start(noise_estimate=estimate).run(1).fitted()["label_quality_"]
             for estimate in (NoiseEstimate(rate), found(Y, forget_rate=rate, class_forget_rates=None))
         )
-        np.testing.assert_allclose(both, (alone + 0.5) / 2, rtol=1e-12)
+        odds = ((alone + ODDS_MARGIN) / (1 - alone + ODDS_MARGIN)) ** 0.5  # those of the other part are even
+        np.testing.assert_allclose(both, odds / (1 + odds), rtol=1e-12)
 
 
 def test_integers_are_indices_where_the_network_starts_with_an_embedding():
